@@ -1,0 +1,1 @@
+"""`qgate.toml`: reading it, checking it, saying what is wrong with it."""

@@ -1,0 +1,128 @@
+"""What `qgate.toml` says, as frozen values: paths absolute, plugin options bound to the plugin's own `Options`.
+
+The fields' names, types and defaults are the file's keys, types and defaults: the reader and the JSON schema are
+derived from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+BaselineForm = Literal["eager", "channels_last", "frozen", "fastest"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in `qgate.toml` something is said."""
+
+    path: Path
+    line: int | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The `[qgate]` table."""
+
+    plugins: tuple[str, ...] = ()
+    results: Path = Path(".qgate/results.json")
+    artifacts: Path = Path(".qgate/artifacts")
+    blessed: Path = Path("qgate-blessed.json")
+    seed: int = 0
+    num_threads: int = 1
+    confidence: float = 0.95
+    on_inconclusive: Literal["fail", "warn"] = "fail"
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """One split of `[models.X.data]`: a data set format and the options that it takes.
+
+    `num_samples` is given for calibration only.
+    """
+
+    format: str
+    options: Any
+    place: Place
+    num_samples: int | None = None
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """The `[models.X.data]` table."""
+
+    calibration: SplitConfig
+    evaluation: SplitConfig
+    train: SplitConfig | None = None
+
+
+@dataclass(frozen=True)
+class ObserverConfig:
+    """An observer and its own options."""
+
+    observer: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class QuantizationConfig:
+    """The `[models.X.quantization]` table.
+
+    `reduce_range` is said in the file as `activation = { ..., reduce_range = "auto" }`; patterns are shell-style
+    (`model.24.*`) and match names of modules.
+    """
+
+    place: Place
+    approach: Literal["ptq", "qat"] = "ptq"
+    backend: str = "fbgemm"
+    calibrator: str = "random"
+    activation: ObserverConfig = ObserverConfig("histogram")
+    weight: ObserverConfig = ObserverConfig("per_channel_minmax")
+    reduce_range: bool | Literal["auto"] = "auto"
+    ignored_scope: tuple[str, ...] = ()
+    non_traceable: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TimingConfig:
+    """The `[models.X.timing]` table; `max_seconds` bounds the measuring of one model."""
+
+    warmup_rounds: int = 5
+    max_seconds: float = 60.0
+    baseline_form: BaselineForm = "fastest"
+
+
+@dataclass(frozen=True)
+class ThresholdConfig:
+    """The `[models.X.thresholds.METRIC]` table; `limits` maps `max_drop`, `lower_bound`, ... to their values, in file order."""
+
+    metric: str
+    limits: dict[str, float]
+    place: Place
+    drop_type: Literal["absolute", "relative"] = "absolute"
+    limit_places: dict[str, Place] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """One `[models.X]` table; `options` is the loader's `Options`."""
+
+    name: str
+    loader: str
+    options: Any
+    data: DataConfig
+    quantization: QuantizationConfig
+    timing: TimingConfig
+    thresholds: dict[str, ThresholdConfig]
+    place: Place
+
+
+@dataclass(frozen=True)
+class GateConfig:
+    """A whole `qgate.toml`. `sha256` is of the file's bytes."""
+
+    path: Path
+    sha256: str
+    qgate: Settings
+    models: dict[str, ModelConfig]

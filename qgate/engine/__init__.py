@@ -1,0 +1,1 @@
+"""The pipeline, one module a step; `gate` strings them together."""

@@ -1,0 +1,57 @@
+"""The hooks that a plugin may implement; each may return several classes, each with a `name`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qgate.protocols import Backend, Calibrator, Dataset, Loader, Metric, Reporter
+    from qgate.quantization.observers import Observer
+
+hookspec = pluggy.HookspecMarker("qgate")
+
+
+@hookspec
+def qgate_register_loaders() -> Iterable[type[Loader]]:
+    """Name loaders for `[models.X] loader = "..."`."""
+    return ()
+
+
+@hookspec
+def qgate_register_datasets() -> Iterable[type[Dataset]]:
+    """Name data set formats for `[models.X.data] format = "..."`."""
+    return ()
+
+
+@hookspec
+def qgate_register_metrics() -> Iterable[type[Metric]]:
+    """Name metrics for `[models.X.thresholds.NAME]`."""
+    return ()
+
+
+@hookspec
+def qgate_register_observers() -> Iterable[type[Observer]]:
+    """Name observers for `activation = { observer = "..." }` and `weight = { observer = "..." }`."""
+    return ()
+
+
+@hookspec
+def qgate_register_calibrators() -> Iterable[type[Calibrator]]:
+    """Name calibrators for `[models.X.quantization] calibrator = "..."`."""
+    return ()
+
+
+@hookspec
+def qgate_register_backends() -> Iterable[type[Backend]]:
+    """Name backends for `[models.X.quantization] backend = "..."`."""
+    return ()
+
+
+@hookspec
+def qgate_register_reporters() -> Iterable[type[Reporter]]:
+    """Name report formats for `qgate report --format ...` and `--qgate-report ...`."""
+    return ()

@@ -1,0 +1,188 @@
+"""The seams: what a plugin provides, and what the engine hands it.
+
+Arrays are numpy's, tensors are torch's. Nothing here imports either: the protocols cost nothing to import.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from qgate.results import Result
+
+__all__ = ["Backend", "Calibrator", "Dataset", "LoadedModel", "Loader", "Metric", "Reporter", "Sample"]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One item of a data set: a stable id, what the model's `preprocess` takes, and what a metric compares with."""
+
+    id: str
+    input: Any
+    target: Any = None
+
+
+def _as_batch(sample_input: Any) -> tuple[tuple[torch.Tensor, ...], Any]:
+    """Give a tensor or array as a batch of one, without context."""
+    import torch
+
+    return (torch.as_tensor(sample_input).unsqueeze(0),), None
+
+
+def _as_is(output: Any, _context: Any) -> Any:
+    return output
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A float32 model, and how a sample gets into it and a prediction out of it.
+
+    `module` is in eval mode and maps preprocessed inputs to raw outputs; FX must be able to trace it.
+    `preprocess` maps `Sample.input` to the module's positional inputs, a batch of one, and a context;
+    `postprocess` maps the raw output of that batch and the context to one prediction. Both arms share them.
+    `source_sha256` identifies the weights; `input_description` is JSON-able and travels in the artifact,
+    for those who deploy it. `class_names` may be empty where the task has no classes.
+    """
+
+    module: torch.nn.Module
+    example_inputs: tuple[torch.Tensor, ...]
+    preprocess: Callable[[Any], tuple[tuple[torch.Tensor, ...], Any]] = _as_batch
+    postprocess: Callable[[Any, Any], Any] = _as_is
+    class_names: tuple[str, ...] = ()
+    input_description: Mapping[str, Any] = field(default_factory=dict)
+    source_sha256: str | None = None
+
+
+class Loader(Protocol):
+    """Loads float32 models.
+
+    `Options` is a frozen dataclass: the keys that `[models.X]` takes beyond the core's own.
+    A field of type `Path` is resolved against the folder of `qgate.toml`.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type]
+
+    def load(self, options: Any) -> LoadedModel:
+        """Load the model that `options` (an `Options`) describes. Raises `ModelError`."""
+        ...
+
+
+class Dataset(Protocol):
+    """A data set of one format, opened from one split of `qgate.toml`.
+
+    `Options` is a frozen dataclass: the keys of a split. `open` reads and checks annotations, and that every
+    file is there and not empty; it reads no sample. `sample` reads lazily and is called from several threads.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type]
+
+    @classmethod
+    def open(cls, options: Any, *, class_names: Sequence[str], require_targets: bool) -> Self:
+        """Open a split for a model of these classes (empty: unknown). Raises `DataError`."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def sample(self, index: int) -> Sample:
+        """Read one sample. Raises `DataError` that names the file."""
+        ...
+
+    def sample_id(self, index: int) -> str:
+        """Name a sample, stably across machines and without reading it."""
+        ...
+
+    def strata(self, index: int) -> frozenset[str]:
+        """Name what a sample holds (its classes), without reading it; empty where that is not known."""
+        ...
+
+    def fingerprint(self, index: int) -> str:
+        """Hash a sample's content (not its name): equal content, equal fingerprint."""
+        ...
+
+
+class Metric(Protocol):
+    """A re-weightable measure of predictions against targets, one instance an arm.
+
+    One protocol serves the point value (weights of one), the paired bootstrap (the same random weights for both
+    arms) and slices.
+    """
+
+    name: ClassVar[str]
+    unit: ClassVar[str]
+    higher_is_better: ClassVar[bool]
+
+    def __init__(self, class_names: Sequence[str]) -> None: ...
+
+    def update(self, sample_id: str, prediction: Any, target: Any) -> None:
+        """Take one sample in. Samples are columns of the weights, in the order of these calls."""
+        ...
+
+    def compute(self, weights: NDArray[np.float64], where: Mapping[str, str] | None = None) -> NDArray[np.float64]:
+        """Compute the metric for each row of `weights`.
+
+        `weights` has shape (rows, samples), is not negative and need not sum to one: a sample of weight 2 counts
+        as if it were there twice. Returns shape (rows,), NaN where the metric is undefined. `where` restricts the
+        metric to one slice, e.g. `{"class": "person"}`.
+        """
+        ...
+
+    def slices(self) -> Mapping[str, Sequence[str]]:
+        """List the slices that `where` may name, e.g. `{"class": ["person", ...], "size": ["small", ...]}`."""
+        ...
+
+    def support(self, where: Mapping[str, str] | None = None) -> int:
+        """Count what the metric rests on: targets in the slice (or samples, where there are no targets)."""
+        ...
+
+
+class Calibrator(Protocol):
+    """Chooses the samples that the observers see."""
+
+    name: ClassVar[str]
+
+    def select(self, dataset: Dataset, num_samples: int, rng: np.random.Generator) -> list[int]:
+        """Choose `num_samples` distinct indices of `dataset`, or all of them where there are fewer."""
+        ...
+
+
+class Backend(Protocol):
+    """Kernels that run an int8 model."""
+
+    name: ClassVar[str]
+
+    def is_available(self) -> str | None:
+        """Give the reason why this machine cannot run the backend; None where it can."""
+        ...
+
+    def backend_config(self) -> Any:
+        """Give the `torch.ao` `BackendConfig`: which patterns are quantized, and where observers belong."""
+        ...
+
+    def needs_reduced_range(self) -> bool:
+        """Say whether this backend's kernels saturate on this CPU with 8-bit activations."""
+        ...
+
+    def lower(self, reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:
+        """Turn a reference graph (explicit quantize and dequantize nodes) into the fastest form that runs here."""
+        ...
+
+
+class Reporter(Protocol):
+    """Writes a result in one format."""
+
+    name: ClassVar[str]
+
+    def write(self, result: Result, destination: Path | None) -> None:
+        """Write `result` to `destination`, or to standard output where it is None."""
+        ...

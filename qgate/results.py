@@ -1,0 +1,138 @@
+"""What a run found: plain values, to JSON and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from qgate.errors import ResultsError
+from qgate.files import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA_VERSION = 1
+
+Status = Literal["passed", "failed", "inconclusive", "error"]
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement of one limit.
+
+    `measured` is in the unit of the limit: a drop for `max_drop`, the int8 value for `lower_bound`. It is None
+    where nothing could be measured, and then `status` is `error` and `message` says why.
+    """
+
+    metric: str
+    limit: str
+    limit_value: float
+    measured: float | None
+    status: Status
+    message: str = ""
+    slice: dict[str, str] | None = None
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """The file that was judged."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """What was found about one model.
+
+    `metrics` maps a metric's name to its figures, as `../docs/results.md` lists them; `seconds` maps an engine
+    step to its wall time. A step that did not run is missing from `seconds`.
+    """
+
+    quantization: dict[str, Any]
+    artifact: Artifact | None
+    num_evaluation_samples: int
+    metrics: dict[str, dict[str, Any]]
+    verdicts: tuple[Verdict, ...]
+    seconds: dict[str, float]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """True where at least one limit was judged and every one passed."""
+        return bool(self.verdicts) and all(verdict.status == "passed" for verdict in self.verdicts)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run found about all its models."""
+
+    qgate_version: str
+    created: str
+    config_sha256: str
+    environment: dict[str, Any]
+    models: dict[str, ModelResult] = field(default_factory=dict)
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def passed(self) -> bool:
+        """True where at least one model was judged and every one passed."""
+        return bool(self.models) and all(model.passed for model in self.models.values())
+
+    def with_model(self, name: str, model: ModelResult) -> Result:
+        """Give a copy with one model's result added or replaced."""
+        return replace(self, models={**self.models, name: model})
+
+    def to_json(self) -> str:
+        """Give the JSON text of `results.json`; numbers that are not finite become null."""
+        return json.dumps(_finite(asdict(self)), indent=2, allow_nan=False) + "\n"
+
+    def save(self, path: Path) -> None:
+        """Write `results.json` atomically."""
+        write_atomically(path, self.to_json().encode())
+
+
+def load_results(path: Path) -> Result:
+    """Read a `results.json`. Raises `ResultsError` where it is missing, damaged or of another schema."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ResultsError("no results yet; run `qgate check` or `pytest --qgate` first", path=path) from None
+    except (OSError, ValueError) as error:
+        raise ResultsError(f"cannot be read as JSON ({error}); run the gate again", path=path) from None
+    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
+        raise ResultsError(f"expected schema_version {SCHEMA_VERSION}; run the gate again", path=path)
+    try:
+        models = {name: _model_from_json(model) for name, model in document.pop("models").items()}
+        return Result(**document, models=models)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ResultsError(f"is not a qgate result ({error}); run the gate again", path=path) from None
+
+
+def _model_from_json(document: dict[str, Any]) -> ModelResult:
+    verdicts = tuple(
+        Verdict(**{**verdict, "interval": _interval(verdict.get("interval"))}) for verdict in document.pop("verdicts")
+    )
+    artifact = document.pop("artifact")
+    notes = tuple(document.pop("notes", ()))
+    return ModelResult(
+        **document, artifact=Artifact(**artifact) if artifact else None, verdicts=verdicts, notes=notes
+    )
+
+
+def _interval(value: list[float] | None) -> Interval | None:
+    return cast("Interval", tuple(value)) if value else None
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    return value
