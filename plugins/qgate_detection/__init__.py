@@ -1,0 +1,27 @@
+"""Detection data sets and box metrics for qgate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qgate import hookimpl
+
+if TYPE_CHECKING:
+    from qgate.protocols import Dataset, Metric
+
+
+@hookimpl
+def qgate_register_datasets() -> list[type[Dataset]]:
+    """Provide `format = "coco"` and `format = "yolo"`."""
+    from qgate_detection.coco import CocoDataset
+    from qgate_detection.yolo import YoloDataset
+
+    return [CocoDataset, YoloDataset]
+
+
+@hookimpl
+def qgate_register_metrics() -> list[type[Metric]]:
+    """Provide `map`, `map50` and `iou`."""
+    from qgate_detection.metrics import MeanAveragePrecision, MeanAveragePrecision50, MeanIoU
+
+    return [MeanAveragePrecision, MeanAveragePrecision50, MeanIoU]
