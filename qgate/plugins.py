@@ -115,7 +115,7 @@ class Registry:
 def load_registry(modules: Iterable[str] = (), plugins: Iterable[tuple[object, str]] = ()) -> Registry:
     """Load the core's own plugin, the entry-point group `qgate`, then `modules`, then `plugins` (object and name).
 
-    Raises `PluginError` where one cannot be imported, misspells a hook, or is there twice.
+    Raises `PluginError` where one cannot be imported, misspells a hook, forgets to mark one, or is there twice.
     """
     manager = pluggy.PluginManager("qgate")
     manager.add_hookspecs(hookspecs)
@@ -125,6 +125,8 @@ def load_registry(modules: Iterable[str] = (), plugins: Iterable[tuple[object, s
         _register(manager, _import(name), name)
     for plugin, name in plugins:
         _register(manager, plugin, name)
+    for name, plugin in manager.list_name_plugin():
+        _check_marked(plugin, name)
     try:
         manager.check_pending()
     except pluggy.PluginValidationError as error:
@@ -155,6 +157,13 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
         manager.register(plugin, name)
     except pluggy.PluginValidationError as error:
         raise PluginError(f'plugin "{name}": {error}') from None
+
+
+def _check_marked(plugin: object, name: str) -> None:
+    """Refuse a hook without `@qgate.hookimpl`: pluggy would not see it, and nothing would be registered."""
+    for attribute in dir(plugin):
+        if attribute.startswith("qgate_register_") and not hasattr(getattr(plugin, attribute), "qgate_impl"):
+            raise PluginError(f'plugin "{name}": {attribute} is not marked as a hook; put @qgate.hookimpl above it')
 
 
 def _call(implementation: pluggy.HookImpl, hook: str) -> Iterable[Any]:

@@ -104,13 +104,18 @@ def load_results(path: Path) -> Result:
         raise ResultsError("no results yet; run `qgate check` or `pytest --qgate` first", path=path) from None
     except (OSError, ValueError) as error:
         raise ResultsError(f"cannot be read as JSON ({error}); run the gate again", path=path) from None
+    return result_from_document(document, path)
+
+
+def result_from_document(document: Any, place: Path | str) -> Result:
+    """Rebuild a result from the parsed JSON of `to_json`. Raises `ResultsError`, which names `place`."""
     if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
-        raise ResultsError(f"expected schema_version {SCHEMA_VERSION}; run the gate again", path=path)
+        raise ResultsError(f"expected schema_version {SCHEMA_VERSION}; run the gate again", path=place)
     try:
         models = {name: _model_from_json(model) for name, model in document.pop("models").items()}
         return Result(**document, models=models)
     except (AttributeError, KeyError, TypeError) as error:
-        raise ResultsError(f"is not a qgate result ({error}); run the gate again", path=path) from None
+        raise ResultsError(f"is not a qgate result ({error}); run the gate again", path=place) from None
 
 
 def _model_from_json(document: dict[str, Any]) -> ModelResult:
@@ -119,9 +124,7 @@ def _model_from_json(document: dict[str, Any]) -> ModelResult:
     )
     artifact = document.pop("artifact")
     notes = tuple(document.pop("notes", ()))
-    return ModelResult(
-        **document, artifact=Artifact(**artifact) if artifact else None, verdicts=verdicts, notes=notes
-    )
+    return ModelResult(**document, artifact=Artifact(**artifact) if artifact else None, verdicts=verdicts, notes=notes)
 
 
 def _interval(value: list[float] | None) -> Interval | None:

@@ -1,0 +1,1 @@
+"""How a result reaches a reader: console, files, progress."""

@@ -1,0 +1,99 @@
+"""The report formats of the core, and what `FORMAT:DEST` on a command line means."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from qgate.errors import QGateError
+from qgate.files import write_atomically
+from qgate.reporting.rows import HEADINGS, caption, footer, headline, models_worst_first, rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qgate.plugins import Registry
+    from qgate.protocols import Reporter
+    from qgate.results import ModelResult, Result
+
+
+class JsonReporter:
+    """The content of `results.json`."""
+
+    name: ClassVar[str] = "json"
+
+    def write(self, result: Result, destination: Path | None) -> None:
+        """Write `result` as JSON."""
+        write_text(result.to_json(), destination)
+
+
+class MarkdownReporter:
+    """A table a model, for a comment on a merge request."""
+
+    name: ClassVar[str] = "markdown"
+
+    def write(self, result: Result, destination: Path | None) -> None:
+        """Write `result` as GitHub-flavoured Markdown."""
+        write_text("\n".join(_markdown(result)) + "\n", destination)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report that was asked for: who writes it, and where to (None: standard output)."""
+
+    reporter: Reporter
+    destination: Path | None
+
+    @classmethod
+    def parse(cls, text: str, registry: Registry) -> Report:
+        """Read `FORMAT` or `FORMAT:DEST`. Raises `PluginError` where no plugin has that format."""
+        name, _, destination = text.partition(":")
+        return cls(registry.reporters.get(name)(), Path(destination) if destination else None)
+
+    def write(self, result: Result) -> None:
+        """Write the report. Raises `QGateError` where the destination cannot be written."""
+        try:
+            self.reporter.write(result, self.destination)
+        except OSError as error:
+            place = self.destination or "standard output"
+            raise QGateError(f"the {self.reporter.name} report cannot be written: {error}", path=place) from error
+
+
+def write_text(text: str, destination: Path | None) -> None:
+    """Write `text` to a file, atomically, or to standard output. Raises `OSError`."""
+    if destination is None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    else:
+        write_atomically(destination, text.encode())
+
+
+def _markdown(result: Result) -> Iterator[str]:
+    yield f"### {_escape(headline(result))}"
+    for name, model in models_worst_first(result):
+        yield ""
+        yield from _markdown_model(name, model)
+
+
+def _markdown_model(name: str, model: ModelResult) -> Iterator[str]:
+    yield _escape(caption(name, model))
+    yield ""
+    yield _line(HEADINGS)
+    yield _line(("---", *["---:"] * (len(HEADINGS) - 2), "---"))
+    for row in rows(model):
+        *cells, status = (_escape(cell) for cell in astuple(row))
+        yield _line((*cells, status if status == "passed" else f"**{status}**"))
+    yield ""
+    yield from (f"- {label}: {_escape(text)}" for label, text in footer(model))
+
+
+def _line(cells: tuple[str, ...]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _escape(text: str) -> str:
+    for character in "\\|_*<>[]`":
+        text = text.replace(character, f"\\{character}")
+    return text

@@ -1,0 +1,89 @@
+"""Progress of long work: a bar on a terminal, plain lines elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import TextIO
+
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from qgate.engine.progress import Progress
+
+
+class QuietProgress:
+    """Says nothing."""
+
+    def start(self, step: str, total: int | None) -> None:
+        """Begin a step."""
+
+    def advance(self, count: int = 1) -> None:
+        """Go on by `count`."""
+
+    def finish(self) -> None:
+        """End the step."""
+
+
+class PlainProgress:
+    """One line when a step begins, and one with its wall time when it ends, through `write_line`."""
+
+    def __init__(self, write_line: Callable[[str], None]) -> None:
+        self._write_line = write_line
+        self._step = ""
+        self._started = 0.0
+
+    def start(self, step: str, total: int | None) -> None:
+        """Begin a step."""
+        self._step, self._started = step, time.perf_counter()
+        self._write_line(f"qgate: {step}{'' if total is None else f' ({total})'} ...")
+
+    def advance(self, count: int = 1) -> None:
+        """Go on by `count`."""
+
+    def finish(self) -> None:
+        """End the step."""
+        self._write_line(f"qgate: {self._step}: {time.perf_counter() - self._started:.1f} s")
+
+
+class BarProgress:
+    """A bar a step, of rich; a step of unknown length pulses."""
+
+    def __init__(self, bars: Bars) -> None:
+        self._bars = bars
+        self._task: TaskID | None = None
+
+    def start(self, step: str, total: int | None) -> None:
+        """Begin a step."""
+        self._task = self._bars.add_task(step, total=total)
+
+    def advance(self, count: int = 1) -> None:
+        """Go on by `count`."""
+        if self._task is not None:
+            self._bars.advance(self._task, count)
+
+    def finish(self) -> None:
+        """End the step: the bar is full, also where the length was not known."""
+        if self._task is not None:
+            task = self._bars.tasks[self._task]
+            total = task.completed if task.total is None else task.total
+            self._bars.update(self._task, total=total or 1, completed=total or 1)
+            self._task = None
+
+
+@contextmanager
+def progress_on(stream: TextIO) -> Iterator[Progress]:
+    """Give a bar where `stream` is a terminal, plain lines elsewhere."""
+    if not stream.isatty():
+        yield PlainProgress(lambda line: print(line, file=stream, flush=True))
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=stream)) as bars:
+        yield BarProgress(bars)

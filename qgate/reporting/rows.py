@@ -1,0 +1,132 @@
+"""A result as rows of text, one a limit, the worst first: what every table shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qgate.reporting.figures import MISSING, Unit, milliseconds, optional, seconds, unit_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qgate.results import ModelResult, Result, Verdict
+
+HEADINGS = ("limit", "float32", "int8", "measured", "required", "margin", "verdict")
+
+_SEVERITY = {"error": 0, "failed": 1, "inconclusive": 2, "passed": 3}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One limit, ready to be printed."""
+
+    name: str
+    baseline: str
+    candidate: str
+    measured: str
+    limit: str
+    margin: str
+    status: str
+
+
+def rows(model: ModelResult) -> list[Row]:
+    """Give one row a limit: errors first, then by how much of the limit is left."""
+    return [_row(verdict, model) for verdict in worst_first(model)]
+
+
+def worst_first(model: ModelResult) -> list[Verdict]:
+    """Sort the verdicts by severity, then by the margin as a share of the limit."""
+    return sorted(model.verdicts, key=lambda verdict: (_SEVERITY[verdict.status], _relative_margin(verdict)))
+
+
+def models_worst_first(result: Result) -> list[tuple[str, ModelResult]]:
+    """Sort the models by their worst verdict; equals stay in file order."""
+    return sorted(result.models.items(), key=lambda item: _worst(item[1]))
+
+
+def headline(result: Result) -> str:
+    """Say in one line whether the gate passed, and what it missed."""
+    verdicts = [(model, verdict) for model, found in result.models.items() for verdict in found.verdicts]
+    missed = [f"{model} {name_of(verdict)}" for model, verdict in verdicts if verdict.status != "passed"]
+    if result.passed:
+        return f"qgate: PASSED, {_count(len(verdicts))} held"
+    if not missed:
+        return "qgate: FAILED, nothing was judged"
+    status = "FAILED" if {verdict.status for _, verdict in verdicts} & {"failed", "error"} else "INCONCLUSIVE"
+    return f"qgate: {status}, {len(missed)} of {_count(len(verdicts))} not held: {', '.join(missed)}"
+
+
+def caption(name: str, model: ModelResult) -> str:
+    """Describe a model in one line: what was quantized how, and on how much it was judged."""
+    recipe = " ".join(str(model.quantization[key]) for key in ("approach", "backend") if key in model.quantization)
+    return f"{name}: int8 {recipe}, {model.num_evaluation_samples} evaluation samples"
+
+
+def footer(model: ModelResult) -> Iterator[tuple[str, str]]:
+    """Give labelled lines for below a table: speed, where the time went, notes, reasons of what did not pass."""
+    speed = model.metrics.get("speedup", {})
+    if speed.get("forms"):
+        times = ", ".join(f"{form} {optional(milliseconds, time)}" for form, time in speed["forms"].items())
+        yield "speed", f"{times}; compared with {speed.get('baseline_form', MISSING)}"
+    if model.seconds:
+        yield "time", _where_time_went(model.seconds)
+    yield from (("note", note) for note in model.notes)
+    for verdict in worst_first(model):
+        if verdict.status != "passed":
+            yield verdict.status, f"{name_of(verdict)}: {verdict.message or 'no reason given'}"
+
+
+def name_of(verdict: Verdict) -> str:
+    """Name a limit: `map max_drop`, `map[class=person] max_drop`."""
+    where = ",".join(f"{key}={value}" for key, value in (verdict.slice or {}).items())
+    return f"{verdict.metric}{f'[{where}]' if where else ''} {verdict.limit}"
+
+
+def _row(verdict: Verdict, model: ModelResult) -> Row:
+    figures = model.metrics.get(verdict.metric, {})
+    unit = unit_of(verdict.metric, figures)
+    whole = {} if verdict.slice else figures
+    return Row(
+        name=name_of(verdict),
+        baseline=optional(unit.arm, whole.get("baseline")),
+        candidate=optional(unit.arm, whole.get("candidate")),
+        measured=optional(unit.measured, verdict.measured),
+        limit=f"{'>=' if _is_floor(verdict) else '<='} {unit.limit(verdict.limit_value)}",
+        margin=_margin_text(verdict, unit),
+        status=verdict.status,
+    )
+
+
+def _margin_text(verdict: Verdict, unit: Unit) -> str:
+    return optional(unit.margin, _margin(verdict))
+
+
+def _margin(verdict: Verdict) -> float | None:
+    if verdict.measured is None:
+        return None
+    margin = verdict.limit_value - verdict.measured
+    return -margin if _is_floor(verdict) else margin
+
+
+def _relative_margin(verdict: Verdict) -> float:
+    margin = _margin(verdict)
+    return float("-inf") if margin is None else margin / (abs(verdict.limit_value) or 1.0)
+
+
+def _is_floor(verdict: Verdict) -> bool:
+    return verdict.limit.startswith(("lower_", "min_"))
+
+
+def _worst(model: ModelResult) -> int:
+    return min((_SEVERITY[verdict.status] for verdict in model.verdicts), default=0)
+
+
+def _where_time_went(spent: dict[str, float]) -> str:
+    steps = sorted(((step, time) for step, time in spent.items() if step != "total"), key=lambda item: -item[1])
+    total = [("total", spent["total"])] if "total" in spent else []
+    return ", ".join(f"{step} {optional(seconds, time)}" for step, time in [*steps, *total])
+
+
+def _count(limits: int) -> str:
+    return f"{limits} limit{'' if limits == 1 else 's'}"
