@@ -1,0 +1,18 @@
+"""YOLOv5 detection models for qgate, without any of YOLOv5's own code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qgate import hookimpl
+
+if TYPE_CHECKING:
+    from qgate.protocols import Loader
+
+
+@hookimpl
+def qgate_register_loaders() -> list[type[Loader]]:
+    """Provide `loader = "yolov5"`."""
+    from qgate_yolov5.loader import YoloV5Loader
+
+    return [YoloV5Loader]
