@@ -35,7 +35,8 @@ class Placement:
         scale = np.array([scale_x, scale_y] * 2, dtype=np.float32)
         limit = np.array([self.width, self.height] * 2, dtype=np.float32)
         corners: NDArray[np.float32] = (boxes.astype(np.float32) - offset) * scale
-        return np.minimum(np.maximum(corners, np.float32(0)), limit)
+        clipped: NDArray[np.float32] = np.clip(corners, 0, limit)
+        return clipped
 
 
 def letterbox(image: NDArray[np.uint8], size: int) -> tuple[NDArray[np.uint8], Placement]:
