@@ -1,7 +1,6 @@
 """What `qgate.toml` says, as frozen values: paths absolute, plugin options bound to the plugin's own `Options`.
 
-The fields' names, types and defaults are the file's keys, types and defaults: the reader and the JSON schema are
-derived from them.
+The fields' names, types, defaults and bounds are the file's: the reader and the JSON schema are derived from them.
 """
 
 from __future__ import annotations
@@ -9,6 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+SCHEMA_VERSION = 1
+
+# What the core measures itself, for any model.
+CORE_METRICS = ("size_reduction", "speedup")
 
 BaselineForm = Literal["eager", "channels_last", "frozen", "fastest"]
 
@@ -29,9 +33,9 @@ class Settings:
     results: Path = Path(".qgate/results.json")
     artifacts: Path = Path(".qgate/artifacts")
     blessed: Path = Path("qgate-blessed.json")
-    seed: int = 0
-    num_threads: int = 1
-    confidence: float = 0.95
+    seed: int = field(default=0, metadata={"minimum": 0})
+    num_threads: int = field(default=1, metadata={"minimum": 1})
+    confidence: float = field(default=0.95, metadata={"exclusiveMinimum": 0, "exclusiveMaximum": 1})
     on_inconclusive: Literal["fail", "warn"] = "fail"
 
 
@@ -88,14 +92,17 @@ class QuantizationConfig:
 class TimingConfig:
     """The `[models.X.timing]` table; `max_seconds` bounds the measuring of one model."""
 
-    warmup_rounds: int = 5
-    max_seconds: float = 60.0
+    warmup_rounds: int = field(default=5, metadata={"minimum": 0})
+    max_seconds: float = field(default=60.0, metadata={"exclusiveMinimum": 0})
     baseline_form: BaselineForm = "fastest"
 
 
 @dataclass(frozen=True)
 class ThresholdConfig:
-    """The `[models.X.thresholds.METRIC]` table; `limits` maps `max_drop`, `lower_bound`, ... to their values, in file order."""
+    """The `[models.X.thresholds.METRIC]` table.
+
+    `limits` maps `max_drop`, `lower_bound`, ... to their values, in file order.
+    """
 
     metric: str
     limits: dict[str, float]

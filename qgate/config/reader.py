@@ -1,0 +1,116 @@
+"""A document and the registered plugins -> `GateConfig`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from qgate.config.binder import Key, bind_key, bind_table, expect_table
+from qgate.config.document import parse
+from qgate.config.model import (
+    SCHEMA_VERSION,
+    DataConfig,
+    GateConfig,
+    ModelConfig,
+    Settings,
+    SplitConfig,
+    TimingConfig,
+)
+from qgate.config.recipe import bind_recipe, check_recipe, choose
+from qgate.config.thresholds import bind_thresholds
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qgate.config.document import Cursor, Document
+    from qgate.plugins import Registry
+
+MODEL_NAME = r"\w[\w.+-]*"  # part of test names and of file names
+MODEL_KEYS = ("loader", "data", "quantization", "timing", "thresholds")
+SPLITS = ("calibration", "evaluation", "train")
+NUM_SAMPLES = Key("num_samples", int, 64, {"minimum": 1})
+
+
+def read_config(path: Path, registry: Registry) -> GateConfig:
+    """Read and check a `qgate.toml`. Raises `ConfigError` with file and line."""
+    return bind(parse(path), registry)
+
+
+def plugin_modules(document: Document) -> tuple[str, ...]:
+    """Give `[qgate] plugins`, which must be loaded before the rest can be bound. Raises `ConfigError`."""
+    _check_version(document.root)
+    return bind_table(document.root.table("qgate"), Settings).plugins
+
+
+def bind(document: Document, registry: Registry) -> GateConfig:
+    """Bind a document's values to types, plugin options to the plugins'. Raises `ConfigError` with file and line."""
+    root = document.root
+    _check_version(root)
+    root.only(("schema_version", "qgate", "models"))
+    settings = bind_table(root.table("qgate"), Settings)
+    tables = _model_tables(root)
+    models = [_bind_model(name, table, registry) for name, table in tables.items()]
+    # Only now: asking for observers and backends imports torch, and the mistakes above should show at once.
+    models = [_with_checked_recipe(model, tables[model.name], registry) for model in models]
+    return GateConfig(document.path, document.sha256, settings, {model.name: model for model in models})
+
+
+def _check_version(root: Cursor) -> None:
+    if "schema_version" not in root.value:
+        raise root.error(f"lacks schema_version; add `schema_version = {SCHEMA_VERSION}` as the first line")
+    version = bind_key(root, Key("schema_version", int))
+    if version != SCHEMA_VERSION:
+        raise root.error(f"schema_version: this qgate reads {SCHEMA_VERSION}, got {version}", "schema_version")
+
+
+def _model_tables(root: Cursor) -> dict[str, Cursor]:
+    tables = dict(expect_table(root.table("models")).children())
+    if not tables:
+        raise root.error("has no [models.NAME] table, so nothing would be judged; add one", "models")
+    for name, table in tables.items():
+        if not re.fullmatch(MODEL_NAME, name):
+            raise table.error('a model\'s name becomes part of test names: use letters, digits, "_", "-", "+" and "."')
+    return tables
+
+
+def _bind_model(name: str, table: Cursor, registry: Registry) -> ModelConfig:
+    loader = bind_key(expect_table(table), Key("loader", str))
+    options: Any = bind_table(table, choose(table, "loader", loader, registry.loaders).Options, others=MODEL_KEYS)
+    return ModelConfig(
+        name=name,
+        loader=loader,
+        options=options,
+        data=_bind_data(table, registry),
+        quantization=bind_recipe(table.table("quantization")),
+        timing=bind_table(table.table("timing"), TimingConfig),
+        thresholds=bind_thresholds(table.table("thresholds"), registry.metrics),
+        place=table.place,
+    )
+
+
+def _bind_data(model: Cursor, registry: Registry) -> DataConfig:
+    if "data" not in model.value:
+        raise model.error('lacks the table "data", which says what to calibrate and evaluate on')
+    data = expect_table(model.table("data"))
+    data.only(("format", *SPLITS))
+    for split in ("calibration", "evaluation"):
+        if split not in data.value:
+            raise data.error(f'lacks the key "{split}": a table')
+    splits = {split: _bind_split(data, split, registry) for split in SPLITS if split in data.value}
+    return DataConfig(**splits)
+
+
+def _bind_split(data: Cursor, name: str, registry: Registry) -> SplitConfig:
+    split = expect_table(data.table(name))
+    owner = split if "format" in split.value else data
+    chosen = bind_key(owner, Key("format", str))
+    dataset = choose(owner, "format", chosen, registry.datasets)
+    core_keys = ("format", "num_samples") if name == "calibration" else ("format",)
+    options: Any = bind_table(split, dataset.Options, others=core_keys)
+    num_samples = bind_key(split, NUM_SAMPLES) if name == "calibration" else None
+    return SplitConfig(chosen, options, split.place, num_samples)
+
+
+def _with_checked_recipe(model: ModelConfig, table: Cursor, registry: Registry) -> ModelConfig:
+    return replace(model, quantization=check_recipe(table.table("quantization"), model.quantization, registry))

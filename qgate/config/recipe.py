@@ -1,0 +1,83 @@
+"""The `[models.X.quantization]` table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
+
+from qgate.config.binder import Key, bind_key, bind_keys, bind_table, expect_table, options_of
+from qgate.config.model import ObserverConfig, QuantizationConfig
+from qgate.errors import PluginError
+
+if TYPE_CHECKING:
+    from qgate.config.document import Cursor
+    from qgate.plugins import Kind, Registry
+
+T = TypeVar("T")
+
+REDUCE_RANGE = Key("reduce_range", bool | Literal["auto"], QuantizationConfig.reduce_range)
+ACTIVATION_KEYS = ("observer", "reduce_range")
+WEIGHT_KEYS = ("observer",)
+
+
+def choose(table: Cursor, key: str, name: str, kind: Kind[T]) -> type[T]:
+    """Give what is registered under `name`. Raises `ConfigError` at the key, with the valid names."""
+    try:
+        return kind.get(name)
+    except PluginError as error:
+        raise table.error(error.message, key) from None
+
+
+def bind_recipe(table: Cursor) -> QuantizationConfig:
+    """Read the table; the names in it, and observers' options, are not checked yet. Raises `ConfigError`."""
+    activation, weight = (expect_table(expect_table(table).table(role)) for role in ("activation", "weight"))
+    recipe = bind_table(
+        table,
+        QuantizationConfig,
+        others=("activation", "weight"),
+        place=table.place,
+        activation=_bind_observer(activation, QuantizationConfig.activation, ACTIVATION_KEYS),
+        weight=_bind_observer(weight, QuantizationConfig.weight, WEIGHT_KEYS),
+        reduce_range=bind_key(activation, REDUCE_RANGE),
+    )
+    if recipe.approach == "qat":
+        raise table.error('approach = "qat" is not implemented yet; use "ptq"', "approach")
+    return recipe
+
+
+def check_recipe(table: Cursor, recipe: QuantizationConfig, registry: Registry) -> QuantizationConfig:
+    """Check the names of a recipe, and give it with observers' options converted. Raises `ConfigError`."""
+    choose(table, "calibrator", recipe.calibrator, registry.calibrators)
+    choose(table, "backend", recipe.backend, registry.backends)
+    activation = _checked_observer(table.table("activation"), recipe.activation, ACTIVATION_KEYS, registry)
+    weight = _checked_observer(table.table("weight"), recipe.weight, WEIGHT_KEYS, registry)
+    return replace(recipe, activation=activation, weight=weight)
+
+
+def _bind_observer(table: Cursor, default: ObserverConfig, core_keys: tuple[str, ...]) -> ObserverConfig:
+    observer = bind_key(table, Key("observer", str, default.observer))
+    return ObserverConfig(observer, {key: value for key, value in table.value.items() if key not in core_keys})
+
+
+def _checked_observer(
+    table: Cursor, config: ObserverConfig, core_keys: tuple[str, ...], registry: Registry
+) -> ObserverConfig:
+    observer = choose(table, "observer", config.observer, registry.observers)
+    role = table.keys[-1]
+    if observer.role != role:
+        raise table.error(f'observer "{config.observer}" is for {observer.role}s, not for {role}s', "observer")
+    keys = options_of(observer, _base_of(observer))
+    options = bind_keys(table, keys, core_keys)
+    return ObserverConfig(config.observer, {key: options[key] for key in config.options})
+
+
+def _base_of(observer: type[Any]) -> type:
+    """Give the class above which constructor parameters are the engine's, not the user's."""
+    from qgate.quantization.observers import ActivationObserver, WeightObserver
+
+    for base in (ActivationObserver, WeightObserver):
+        if issubclass(observer, base):
+            return base
+    raise PluginError(
+        f"{observer.__module__}.{observer.__qualname__} must subclass ActivationObserver or WeightObserver"
+    )

@@ -1,0 +1,51 @@
+"""The `[models.X.thresholds.METRIC]` tables: every one must hold at least one limit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from qgate.config.binder import Key, bind_keys, expect_table
+from qgate.config.document import did_you_mean
+from qgate.config.model import CORE_METRICS, ThresholdConfig
+
+if TYPE_CHECKING:
+    from qgate.config.document import Cursor
+    from qgate.plugins import Kind
+    from qgate.protocols import Metric
+
+DROP_TYPE = Key("drop_type", Literal["absolute", "relative"], ThresholdConfig.drop_type)
+
+
+def limits(*, core: bool, higher_is_better: bool = True) -> tuple[str, ...]:
+    """Name the limits that a metric may have."""
+    bound = "lower_bound" if higher_is_better else "upper_bound"
+    return (bound, "max_regression") if core else ("max_drop", bound, "max_regression")
+
+
+def bind_thresholds(table: Cursor, metrics: Kind[Metric]) -> dict[str, ThresholdConfig]:
+    """Read all thresholds of a model. Raises `ConfigError`, also where there are none: nothing would be judged."""
+    if not expect_table(table).value:
+        raise table.error("holds no table of a metric, so nothing would be judged; add one")
+    return {metric: _bind_threshold(metric, cursor, metrics) for metric, cursor in table.children()}
+
+
+def _bind_threshold(metric: str, table: Cursor, metrics: Kind[Metric]) -> ThresholdConfig:
+    allowed = _limits_of(metric, table, metrics)
+    keys = [Key(limit, float, None) for limit in allowed]
+    values = bind_keys(table, [*keys, DROP_TYPE] if "max_drop" in allowed else keys)
+    drop_type = values.pop("drop_type", DROP_TYPE.default)
+    given = {limit: values[limit] for limit in table.value if limit in allowed}
+    if not given:
+        raise table.error(f"holds no limit, so nothing would be judged; add one of {', '.join(allowed)}")
+    if "drop_type" in table.value and "max_drop" not in given:
+        raise table.error("drop_type says how max_drop is measured, and there is no max_drop", "drop_type")
+    places = {limit: table.child(limit).place for limit in given}
+    return ThresholdConfig(metric, given, table.place, drop_type, places)
+
+
+def _limits_of(metric: str, table: Cursor, metrics: Kind[Metric]) -> tuple[str, ...]:
+    if metric in CORE_METRICS:
+        return limits(core=True)
+    if metric not in metrics:
+        raise table.error(f'unknown metric "{metric}"; {did_you_mean(metric, [*metrics, *CORE_METRICS])}')
+    return limits(core=False, higher_is_better=metrics.get(metric).higher_is_better)
