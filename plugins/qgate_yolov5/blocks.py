@@ -1,4 +1,5 @@
-# mypy: disable-error-code="no-any-return" - calling an nn.Module gives Any
+# A call of an `nn.Module` is `Any` to mypy.
+# mypy: disable-error-code="no-any-return"
 # ruff: noqa: D102 - what a block's `forward` does is said by its class
 """The blocks of YOLOv5's networks, written from the published architecture.
 
