@@ -1,0 +1,73 @@
+"""Data sets of YOLOv5's layout: `data.yaml`, a folder, or a list of images, with text labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from qgate.errors import DataError
+from qgate_detection.data_yaml import read_data_yaml
+from qgate_detection.dataset import BoxDataset, check_any_target, check_class_count, check_class_order
+from qgate_detection.images import ImageFile, list_images
+from qgate_detection.yolo_labels import find_labels, read_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from typing_extensions import Self
+
+    from qgate_detection.yolo_labels import YoloLabels
+
+
+@dataclass(frozen=True)
+class YoloOptions:
+    """`path` is a `data.yaml`, of which `split` names a key, or a folder of images, or a `.txt` list of them."""
+
+    path: Path
+    split: str | None = None
+
+
+class YoloDataset(BoxDataset):
+    """Images with a text file of normalized boxes or polygons each; without a file, an image of background."""
+
+    name: ClassVar[str] = "yolo"
+    Options: ClassVar[type] = YoloOptions
+
+    @classmethod
+    def open(cls, options: YoloOptions, *, class_names: Sequence[str], require_targets: bool) -> Self:
+        """Find all images, read and check all labels. Raises `DataError`."""
+        images, names = _images_and_names(options)
+        check_class_count(names, class_names, options.path)
+        check_class_order(names, class_names, options.path)
+        labels = _read_all(images, len(names or class_names))
+        if require_targets:
+            _check_evaluable(images, labels, options.path)
+        return cls(images, labels, names or class_names)
+
+
+def _images_and_names(options: YoloOptions) -> tuple[list[ImageFile], tuple[str, ...]]:
+    if options.path.suffix in {".yaml", ".yml"}:
+        data = read_data_yaml(options.path, options.split)
+        return [image for source in data.sources for image in list_images(source, relative_to=data.root)], data.names
+    if options.split is not None:
+        raise DataError(
+            f"split {options.split!r} needs a data.yaml; a folder or a list has no splits", path=options.path
+        )
+    return list_images(options.path), ()
+
+
+def _read_all(images: Sequence[ImageFile], num_classes: int) -> list[YoloLabels | None]:
+    files = [find_labels(image.path) for image in images]
+    return [read_labels(file, num_classes) if file else None for file in files]
+
+
+def _check_evaluable(images: Sequence[ImageFile], labels: Sequence[YoloLabels | None], path: Path) -> None:
+    if all(item is None for item in labels):
+        expected = images[0].path.with_suffix(".txt").name
+        raise DataError(
+            f"none of {len(images)} images has labels; expected e.g. {expected} beside {images[0].path} "
+            "or in the folder `labels` in place of `images`",
+            path=path,
+        )
+    check_any_target(labels, path)
