@@ -29,13 +29,16 @@ BOUNDS: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
 }
 
 
+REQUIRED = object()
+
+
 @dataclass(frozen=True)
 class Key:
-    """One key that a table takes: its type, its default (`MISSING` where there is none) and its bounds."""
+    """One key that a table takes: its type, its default (`REQUIRED` where there is none) and its bounds."""
 
     name: str
     type: Any
-    default: Any = MISSING
+    default: Any = REQUIRED
     bounds: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -84,7 +87,7 @@ def bind_key(cursor: Cursor, key: Key) -> Any:
     if key.name in cursor.value:
         child = cursor.child(key.name)
         return _bounded(child, convert(child, key.type), key.bounds)
-    if key.default is MISSING:
+    if key.default is REQUIRED:
         raise cursor.error(f'lacks the key "{key.name}": {describe_type(key.type)}')
     return cursor.anchored(key.default) if isinstance(key.default, Path) else key.default
 
@@ -106,6 +109,7 @@ def expect_table(cursor: Cursor) -> Cursor:
 
 def _key_of(item: Field[Any], annotation: Any) -> Key:
     default = item.default if item.default_factory is MISSING else item.default_factory()
+    default = REQUIRED if default is MISSING else default
     return Key(item.name, annotation, default, {name: item.metadata[name] for name in BOUNDS if name in item.metadata})
 
 
@@ -113,7 +117,7 @@ def _parameters(constructor: Callable[..., None]) -> list[Key]:
     hints = _resolve_hints(constructor)
     parameters = inspect.signature(constructor).parameters.values()
     return [
-        Key(item.name, hints.get(item.name, Any), MISSING if item.default is item.empty else item.default)
+        Key(item.name, hints.get(item.name, Any), REQUIRED if item.default is item.empty else item.default)
         for item in parameters
         if item.kind is item.KEYWORD_ONLY
     ]

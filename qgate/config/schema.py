@@ -7,11 +7,10 @@ are open in it; the reader knows better.
 from __future__ import annotations
 
 import json
-from dataclasses import MISSING
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
-from qgate.config.binder import Key, keys_of
+from qgate.config.binder import REQUIRED, Key, keys_of
 from qgate.config.model import CORE_METRICS, SCHEMA_VERSION, QuantizationConfig, Settings, TimingConfig
 from qgate.config.reader import MODEL_NAME, NUM_SAMPLES
 from qgate.config.recipe import REDUCE_RANGE
@@ -89,7 +88,7 @@ def _threshold(names: tuple[str, ...], *others: Key) -> dict[str, Any]:
 
 def _table(keys: Any) -> dict[str, Any]:
     keys = tuple(keys)
-    required = tuple(key.name for key in keys if key.default is MISSING)
+    required = tuple(key.name for key in keys if key.default is REQUIRED)
     return _object({key.name: _key(key) for key in keys}, required)
 
 
@@ -99,7 +98,7 @@ def _object(properties: dict[str, Any], required: tuple[str, ...] = (), *, close
 
 
 def _key(key: Key) -> dict[str, Any]:
-    default = {} if key.default in (MISSING, None) else {"default": _plain(key.default)}
+    default = {} if key.default in (REQUIRED, None) else {"default": _plain(key.default)}
     return {**_type(key.type), **key.bounds, **default}
 
 

@@ -4,7 +4,8 @@ import tomli
 
 from qgate.config.lines import locate
 
-NASTY = r'''# [not.a.table]
+NASTY = (
+    r'''# [not.a.table]
 schema_version = 1            # = 2
 a.b . "c.d" = """
 x = 1
@@ -21,7 +22,8 @@ e = '' # empty
 [[arr]]
 x = 1
 [[arr]]
-s = '''+"""'''
+s = '''
+    + """'''
 ]] = [x]
 '''''
 y = 1979-05-27 07:32:00       # a date with a space
@@ -35,6 +37,7 @@ z = 3
 [late.table.here]
 [late]
 """
+)
 
 
 def test_every_kind_of_key_is_found() -> None:
