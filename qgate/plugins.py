@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import pluggy
 
 from qgate import hookspecs
-from qgate.errors import PluginError
+from qgate.errors import ConfigError, PluginError, QGateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
 
     from qgate.protocols import Backend, Calibrator, Dataset, Loader, Metric, Reporter
     from qgate.quantization.observers import Observer
@@ -99,6 +100,21 @@ class Registry:
         """Give the report formats."""
         return self._collect("reporters")
 
+    def propose(self, hook: str, path: Path) -> Mapping[str, Any]:
+        """Give the first proposal of a `qgate_propose_*` hook. Raises `ConfigError` with the plugins' reasons."""
+        reasons = []
+        for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
+            try:
+                proposal: Mapping[str, Any] | None = implementation.function(path)
+            except QGateError as error:
+                reasons.append(f"{implementation.plugin_name}: {error}")
+            except Exception as error:  # a plugin's hook may raise anything
+                raise _failed(implementation, hook, error) from error
+            else:
+                if proposal is not None:
+                    return proposal
+        raise ConfigError("; ".join(["no plugin recognises it", *reasons]), path=path)
+
     def plugins(self) -> list[str]:
         """Name the loaded plugins."""
         return sorted(name for name, plugin in self._manager.list_name_plugin() if plugin is not None)
@@ -137,14 +153,14 @@ def load_registry(modules: Iterable[str] = (), plugins: Iterable[tuple[object, s
 def _load_entry_points(manager: pluggy.PluginManager) -> None:
     try:
         manager.load_setuptools_entrypoints("qgate")
-    except Exception as error:  # noqa: BLE001  # an installed plugin's import may raise anything
+    except Exception as error:  # an installed plugin's import may raise anything
         raise PluginError(f'a plugin of the entry-point group "qgate" cannot be loaded: {_brief(error)}') from error
 
 
 def _import(name: str) -> object:
     try:
         return import_module(name)
-    except Exception as error:  # noqa: BLE001  # importing a user's module may raise anything
+    except Exception as error:  # importing a user's module may raise anything
         raise PluginError(f'plugin "{name}" cannot be imported: {_brief(error)}') from error
 
 
@@ -169,8 +185,12 @@ def _check_marked(plugin: object, name: str) -> None:
 def _call(implementation: pluggy.HookImpl, hook: str) -> Iterable[Any]:
     try:
         return list(implementation.function() or ())
-    except Exception as error:  # noqa: BLE001  # a plugin's hook may raise anything
-        raise PluginError(f'plugin "{implementation.plugin_name}": {hook} failed: {_brief(error)}') from error
+    except Exception as error:  # a plugin's hook may raise anything
+        raise _failed(implementation, hook, error) from error
+
+
+def _failed(implementation: pluggy.HookImpl, hook: str, error: Exception) -> PluginError:
+    return PluginError(f'plugin "{implementation.plugin_name}": {hook} failed: {_brief(error)}')
 
 
 def _add(entries: dict[str, Registered[Any]], entry: Registered[Any], kind: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -34,6 +35,10 @@ class Verdict:
     message: str = ""
     slice: dict[str, str] | None = None
     interval: Interval | None = None
+
+    def accepted(self, on_inconclusive: Literal["fail", "warn"]) -> bool:
+        """Say whether the limit holds, or may not hold and the user only wants to be told so."""
+        return self.status == "passed" or (self.status == "inconclusive" and on_inconclusive == "warn")
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,13 @@ class Result:
     def passed(self) -> bool:
         """True where at least one model was judged and every one passed."""
         return bool(self.models) and all(model.passed for model in self.models.values())
+
+    def accepted(self, on_inconclusive: Literal["fail", "warn"]) -> bool:
+        """Say whether there is a model, every model has a verdict, and every verdict is accepted."""
+        return bool(self.models) and all(
+            model.verdicts and all(verdict.accepted(on_inconclusive) for verdict in model.verdicts)
+            for model in self.models.values()
+        )
 
     def with_model(self, name: str, model: ModelResult) -> Result:
         """Give a copy with one model's result added or replaced."""
@@ -136,6 +148,6 @@ def _finite(value: Any) -> Any:
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

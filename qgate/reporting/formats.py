@@ -53,12 +53,12 @@ class Report:
         return cls(registry.reporters.get(name)(), Path(destination) if destination else None)
 
     def write(self, result: Result) -> None:
-        """Write the report. Raises `QGateError` where the destination cannot be written."""
+        """Write the report. Raises `QGateError` where the reporter fails: it may be a plugin's."""
         try:
             self.reporter.write(result, self.destination)
-        except OSError as error:
-            place = self.destination or "standard output"
-            raise QGateError(f"the {self.reporter.name} report cannot be written: {error}", path=place) from error
+        except Exception as error:
+            reason = f"the {self.reporter.name} report cannot be written: {type(error).__name__}: {error}"
+            raise QGateError(reason, path=self.destination) from error
 
 
 def write_text(text: str, destination: Path | None) -> None:

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, plain lines elsewhere, or nothing."""
+"""Progress of long work: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -16,23 +16,11 @@ if TYPE_CHECKING:
     from qgate.engine.progress import Progress
 
 
-class QuietProgress:
-    """Says nothing."""
-
-    def start(self, step: str, total: int | None) -> None:
-        """Begin a step."""
-
-    def advance(self, count: int = 1) -> None:
-        """Go on by `count`."""
-
-    def finish(self) -> None:
-        """End the step."""
-
-
 class PlainProgress:
-    """One line when a step begins, and one with its wall time when it ends, through `write_line`."""
+    """One line when a step of `model` begins, and one with its wall time when it ends, through `write_line`."""
 
-    def __init__(self, write_line: Callable[[str], None]) -> None:
+    def __init__(self, model: str, write_line: Callable[[str], None]) -> None:
+        self._model = model
         self._write_line = write_line
         self._step = ""
         self._started = 0.0
@@ -40,26 +28,27 @@ class PlainProgress:
     def start(self, step: str, total: int | None) -> None:
         """Begin a step."""
         self._step, self._started = step, time.perf_counter()
-        self._write_line(f"qgate: {step}{'' if total is None else f' ({total})'} ...")
+        self._write_line(f"{self._model}: {step}{'' if total is None else f' ({total})'} ...")
 
     def advance(self, count: int = 1) -> None:
         """Go on by `count`."""
 
     def finish(self) -> None:
         """End the step."""
-        self._write_line(f"qgate: {self._step}: {time.perf_counter() - self._started:.1f} s")
+        self._write_line(f"{self._model}: {self._step}: {time.perf_counter() - self._started:.1f} s")
 
 
 class BarProgress:
-    """A bar a step, of rich; a step of unknown length pulses."""
+    """A bar of rich for each step of `model`; a step of unknown length pulses."""
 
-    def __init__(self, bars: Bars) -> None:
+    def __init__(self, model: str, bars: Bars) -> None:
+        self._model = model
         self._bars = bars
         self._task: TaskID | None = None
 
     def start(self, step: str, total: int | None) -> None:
         """Begin a step."""
-        self._task = self._bars.add_task(step, total=total)
+        self._task = self._bars.add_task(f"{self._model}: {step}", total=total)
 
     def advance(self, count: int = 1) -> None:
         """Go on by `count`."""
@@ -76,14 +65,14 @@ class BarProgress:
 
 
 @contextmanager
-def progress_on(stream: TextIO) -> Iterator[Progress]:
-    """Give a bar where `stream` is a terminal, plain lines elsewhere."""
+def progress_on(stream: TextIO) -> Iterator[Callable[[str], Progress]]:
+    """Give what makes a model's progress: bars where `stream` is a terminal, plain lines elsewhere."""
     if not stream.isatty():
-        yield PlainProgress(lambda line: print(line, file=stream, flush=True))
+        yield lambda model: PlainProgress(model, lambda line: print(line, file=stream, flush=True))
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(file=stream)) as bars:
-        yield BarProgress(bars)
+        yield lambda model: BarProgress(model, bars)

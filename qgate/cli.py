@@ -1,0 +1,103 @@
+"""The command line. Each command imports what it needs: `qgate --help` must not wait for torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+from qgate import __version__, commands
+from qgate.errors import QGateError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+OK, INTERNAL_ERROR, USAGE_ERROR = 0, 3, 4  # as pytest's
+INTERRUPTED = 130  # as a shell's, for Ctrl-C
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and give its exit code: 0 passed, 1 a limit missed, 3 a bug, 4 a mistake in what was given."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except QGateError as error:
+        from qgate.reporting.places import one_line
+
+        sys.stderr.write(f"qgate: error: {one_line(error)}\n")
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception:  # noqa: BLE001  # whatever it is, exit code 1 must keep its meaning
+        traceback.print_exc()
+        sys.stderr.write("qgate: a bug in qgate or in a plugin; please report it with the lines above\n")
+        return INTERNAL_ERROR
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE_ERROR, f"qgate: error: {message}; see `{self.prog} --help`\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="qgate", description="Decide whether an int8 model may be merged.", allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"qgate {__version__}")
+    parsers = parser.add_subparsers(metavar="COMMAND", required=True)
+    for add in (_add_check, _add_report, _add_init, _add_export, _add_plugins):
+        add(parsers)
+    return parser
+
+
+_Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"
+
+
+def _command(parsers: _Commands, run: Callable[[argparse.Namespace], int], summary: str) -> argparse.ArgumentParser:
+    command = parsers.add_parser(run.__name__, help=summary, description=summary, allow_abbrev=False)
+    command.set_defaults(run=run)
+    return command
+
+
+def _add_check(parsers: _Commands) -> None:
+    command = _command(parsers, commands.check, "run the gate; exits with 1 where a limit is missed")
+    _add_config(command)
+    command.add_argument("--model", metavar="NAME", action="append", default=[], help="judge only this (repeatable)")
+    command.add_argument("--no-timing", action="store_true", help="measure no speed; limits on it fail")
+    command.add_argument(
+        "--report", metavar="FORMAT[:DEST]", action="append", default=[], help="also write a report (repeatable)"
+    )
+    command.add_argument("--json", action="store_true", help="print the result as JSON instead of a table")
+
+
+def _add_report(parsers: _Commands) -> None:
+    command = _command(parsers, commands.report, "show the last run's result; exits with 0 whatever it was")
+    _add_config(command)
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", dest="format", action="store_const", const="json", help="print the result as JSON")
+    form.add_argument("--format", metavar="FORMAT", help="a report format: json, markdown, a plugin's")
+    command.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there; needs --format or --json")
+
+
+def _add_init(parsers: _Commands) -> None:
+    command = _command(parsers, commands.init, "write a commented qgate.toml for a model and its data")
+    command.add_argument("--weights", metavar="FILE", type=Path, required=True, help="the float32 checkpoint")
+    command.add_argument("--data", metavar="FILE", type=Path, required=True, help="the evaluation data's description")
+    command.add_argument("--output", metavar="FILE", type=Path, default=Path(commands.CONFIG), help="the file to write")
+
+
+def _add_export(parsers: _Commands) -> None:
+    command = _command(parsers, commands.export, "write a model's int8 artifact without judging it")
+    _add_config(command)
+    command.add_argument("--model", metavar="NAME", required=True, help="the model of qgate.toml")
+    command.add_argument("--output", metavar="FILE", type=Path, required=True, help="the artifact to write")
+
+
+def _add_plugins(parsers: _Commands) -> None:
+    command = _command(parsers, commands.plugins, "list what is registered, by which plugin, and the hooks")
+    _add_config(command, default=None)
+    command.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _add_config(command: argparse.ArgumentParser, default: Path | None = Path(commands.CONFIG)) -> None:
+    command.add_argument("--config", metavar="PATH", type=Path, default=default, help=f"default: {commands.CONFIG}")

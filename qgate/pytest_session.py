@@ -1,0 +1,201 @@
+"""One `pytest --qgate` run: what is collected, when the gate runs, where its results go."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qgate.config.document import shown
+from qgate.engine.gate import Gate
+from qgate.engine.progress import Silent
+from qgate.errors import QGateError
+from qgate.local_plugin import FILE_NAME, load_local_plugin
+from qgate.pytest_items import GateFile, LimitItem
+from qgate.reporting.formats import Report
+from qgate.reporting.places import one_line
+from qgate.reporting.progress import PlainProgress
+from qgate.results import Verdict, result_from_document
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qgate.engine.progress import Progress
+    from qgate.pytest_items import Limit
+    from qgate.results import ModelResult, Result
+
+_WORKER_OUTPUT = "qgate_result"
+_COMPLETE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+
+
+def open_session(config: pytest.Config) -> GateSession:
+    """Open the gate that the options ask for. Raises `pytest.UsageError` where that cannot be."""
+    path = _config_path(config)
+    try:
+        gate = Gate.open(
+            path,
+            models=config.getoption("qgate_model") or (),
+            plugins=_local_plugins(config, path.parent),
+            timing=not (config.getoption("qgate_no_timing") or _is_worker(config)),
+        )
+        reports = [Report.parse(text, gate.registry) for text in config.getoption("qgate_report") or ()]
+    except QGateError as error:
+        raise pytest.UsageError(one_line(error)) from error
+    return GateSession(config, gate, path, reports)
+
+
+class GateSession:
+    """The plugin that is registered while a gate is open."""
+
+    def __init__(self, config: pytest.Config, gate: Gate, path: Path, reports: Sequence[Report]) -> None:
+        self.gate = gate
+        self.path = path
+        self._config = config
+        self._reports = reports
+        self._finished: dict[str, ModelResult] = {}
+        self._selected = 0
+        self._deselected = 0
+        self._error: QGateError | None = None
+
+    def verdict(self, limit: Limit) -> Verdict:
+        """Give the verdict of one limit, running the model's gate where it has not run yet."""
+        if limit.model not in self._finished:
+            self._finished[limit.model] = self.gate.run(limit.model, self._progress(limit.model))
+        metric = limit.threshold.metric
+        for verdict in self._finished[limit.model].verdicts:
+            if (verdict.metric, verdict.limit, verdict.slice) == (metric, limit.name, None):
+                return verdict
+        value = limit.threshold.limits[limit.name]
+        return Verdict(metric, limit.name, value, None, "error", "the gate gave no verdict on this limit")
+
+    def figures(self, model: str, metric: str) -> Mapping[str, Any]:
+        """Give what was measured of one metric; empty where it was not."""
+        return self._finished[model].metrics.get(metric, {})
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> GateFile | None:
+        """Collect the gate's own configuration file, where pytest comes across it."""
+        is_ours = file_path.name == self.path.name and file_path.samefile(self.path)
+        return GateFile.from_parent(parent, path=file_path, gate_session=self) if is_ours else None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_collection_modifyitems(self, session: pytest.Session, items: list[pytest.Item]) -> None:
+        """Add the gate's items where pytest did not come across the file: `testpaths` or arguments led elsewhere."""
+        if not _limits(items):
+            items.extend(session.genitems(GateFile.from_parent(session, path=self.path, gate_session=self)))
+
+    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
+        """Count the limits that `-k`, `--lf` and the like left out."""
+        self._deselected += len(_limits(items))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> None:
+        """Find what is wrong with models and data before any test runs."""
+        self._selected = len(_limits(session.items)) if hasattr(session, "items") else 0
+        will_run = self._selected or self._config.pluginmanager.has_plugin("dsession")
+        if not will_run or self._config.option.collectonly or _is_worker(self._config):
+            return
+        try:
+            self.gate.preflight()
+        except QGateError as error:
+            raise pytest.UsageError(one_line(error)) from error
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what an xdist worker found."""
+        published = getattr(node, "workeroutput", {}).get(_WORKER_OUTPUT)
+        if published:
+            self._finished.update(result_from_document(json.loads(published), "an xdist worker's result").models)
+
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Save what was found, also where limits were deselected; an interrupted run leaves the last results alone."""
+        if not self._finished or exitstatus not in _COMPLETE:
+            return
+        if _is_worker(self._config):
+            self._config.workeroutput[_WORKER_OUTPUT] = self._result().to_json()  # type: ignore[attr-defined]  # xdist's
+            return
+        try:
+            self._save()
+        except QGateError as error:
+            self._error = error
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        """Close the run with the table of limits."""
+        if not self._finished:
+            return
+        from qgate.reporting.console import render
+
+        terminalreporter.section("qgate")
+        writer = self._config.get_terminal_writer()
+        terminalreporter.write(render(self._result(), width=writer.fullwidth, color=writer.hasmarkup))
+        if self._deselected:
+            terminalreporter.write_line(f"partial: {self._deselected} limits were deselected and fail nothing")
+        if self._error:
+            terminalreporter.write_line(f"qgate: error: {one_line(self._error)}", red=True)
+        for report in self._reports:
+            if report.destination is None:
+                terminalreporter.section(f"qgate report, {report.reporter.name}")
+                report.write(self._result())
+
+    def _save(self) -> None:
+        result = self._result()
+        result.save(self.gate.config.qgate.results)
+        for report in self._reports:
+            if report.destination is not None:
+                report.write(result)
+
+    def _result(self) -> Result:
+        result = self.gate.result()
+        for model in self.gate.models:
+            if model.name in self._finished:
+                result = result.with_model(model.name, self._finished[model.name])
+        return result
+
+    def _progress(self, model: str) -> Progress:
+        """Give plain lines under `-v`, else silence: pytest's own display has no room for a bar."""
+        reporter = self._config.pluginmanager.get_plugin("terminalreporter")
+        capture = self._config.pluginmanager.get_plugin("capturemanager")
+        if reporter is None or capture is None or self._config.get_verbosity() < 1:
+            return Silent()
+
+        def write_line(line: str) -> None:
+            with capture.global_and_fixture_disabled():
+                reporter.ensure_newline()
+                reporter.write_line(line)
+
+        return PlainProgress(model, write_line)
+
+
+def _config_path(config: pytest.Config) -> Path:
+    """Find the file as an absolute path; symbolic links stay, so that node ids are the user's own names."""
+    given = config.getoption("qgate_config")
+    folder = config.invocation_params.dir if given else config.rootpath
+    return Path(os.path.abspath(folder / (given or "qgate.toml")))  # noqa: PTH100  # `resolve` follows links
+
+
+def _local_plugins(config: pytest.Config, folder: Path) -> list[tuple[object, str]]:
+    """Give the `conftest.py` beside the configuration, and the root's: as pytest loaded them, else loaded now."""
+    if config.option.noconftest:
+        return []
+    loaded = {
+        Path(file): plugin
+        for plugin in config.pluginmanager.get_plugins()
+        if (file := getattr(plugin, "__file__", None)) and Path(file).name == FILE_NAME
+    }
+    plugins: list[tuple[object, str]] = []
+    for place in dict.fromkeys((config.rootpath, folder)):
+        plugin = loaded.get(place / FILE_NAME)
+        name = str(shown(place / FILE_NAME))
+        plugins += [(plugin, name)] if plugin is not None else load_local_plugin(place)
+    return plugins
+
+
+def _limits(items: Sequence[pytest.Item]) -> list[LimitItem]:
+    return [item for item in items if isinstance(item, LimitItem)]
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    return hasattr(config, "workerinput")

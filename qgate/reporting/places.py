@@ -1,0 +1,17 @@
+"""Errors as one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qgate.config.document import shown
+
+if TYPE_CHECKING:
+    from qgate.errors import QGateError
+
+
+def one_line(error: QGateError) -> str:
+    """Give the error's line, its path as short as it can be."""
+    path = error.path and shown(Path(error.path))
+    return str(type(error)(error.message, path=path, line=error.line))
