@@ -7,7 +7,52 @@ from typing import TYPE_CHECKING
 from qgate import hookimpl
 
 if TYPE_CHECKING:
-    from qgate.protocols import Reporter
+    from qgate.protocols import Backend, Dataset, Loader, Reporter
+    from qgate.quantization.observers import Observer
+
+
+@hookimpl
+def qgate_register_loaders() -> tuple[type[Loader], ...]:
+    """Register `factory`."""
+    from qgate.engine.factory import FactoryLoader
+
+    return (FactoryLoader,)
+
+
+@hookimpl
+def qgate_register_datasets() -> tuple[type[Dataset], ...]:
+    """Register `factory`."""
+    from qgate.engine.factory import FactoryDataset
+
+    return (FactoryDataset,)
+
+
+@hookimpl
+def qgate_register_observers() -> tuple[type[Observer], ...]:
+    """Register the observers of activations and of weights that every recipe may name."""
+    from qgate.quantization.observers import (
+        HistogramObserver,
+        MinMaxObserver,
+        MovingAverageObserver,
+        PerChannelMinMaxObserver,
+        PerTensorMinMaxObserver,
+    )
+
+    return (
+        HistogramObserver,
+        MinMaxObserver,
+        MovingAverageObserver,
+        PerChannelMinMaxObserver,
+        PerTensorMinMaxObserver,
+    )
+
+
+@hookimpl
+def qgate_register_backends() -> tuple[type[Backend], ...]:
+    """Register torch's own engines."""
+    from qgate.quantization.backends import FbgemmBackend, OnednnBackend, X86Backend
+
+    return (FbgemmBackend, X86Backend, OnednnBackend)
 
 
 @hookimpl

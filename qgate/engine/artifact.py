@@ -1,0 +1,170 @@
+"""The int8 model as one file: what it holds, written whole, read without running anything that it says."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import pickle
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from qgate.errors import ArtifactError
+from qgate.files import write_atomically
+from qgate.quantization.codec import decode, encode
+from qgate.results import Artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qgate.plugins import Registry
+
+__all__ = ["artifact_bytes", "float_bytes", "load_artifact", "read_header", "write_artifact"]
+
+FORMAT = "qgate-artifact-1"
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What an artifact holds: a JSON-able header, the graph as JSON-able data, and its tensors."""
+
+    header: dict[str, Any]
+    graph: dict[str, Any]
+    tensors: dict[str, torch.Tensor]
+
+
+def artifact_bytes(
+    reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...], header: Mapping[str, Any]
+) -> bytes:
+    """Give the content of the file for a reference graph; `header` is JSON-able and travels with it."""
+    graph, tensors = encode(reference, example_inputs)
+    inputs = [
+        {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")} for value in example_inputs
+    ]
+    return _pack(Contents({**header, "inputs": inputs}, graph, tensors))
+
+
+def float_bytes(module: torch.nn.Module) -> int:
+    """Count the bytes of the float32 weights of `module`, saved by the same writer."""
+    tensors = {
+        name: value.detach().to(torch.float32)
+        for name, value in module.state_dict().items()
+        if value.is_floating_point()
+    }
+    return len(_pack(Contents({}, {}, tensors)))
+
+
+def write_artifact(path: Path, content: bytes) -> Artifact:
+    """Write an artifact whole or not at all. Raises `ArtifactError` where the disk refuses."""
+    try:
+        write_atomically(path, content)
+    except OSError as error:
+        raise ArtifactError(f"cannot be written: {error.strerror or error}", path=path) from error
+    return Artifact(path=str(path), bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def read_header(path: Path | str) -> dict[str, Any]:
+    """Read what an artifact says of itself: recipe, input description, environment. Raises `ArtifactError`."""
+    return _read(Path(path)).header
+
+
+def load_artifact(path: Path | str, *, registry: Registry | None = None) -> torch.nn.Module:
+    """Load an int8 model in the fastest form that its backend has on this machine.
+
+    The module maps preprocessed inputs to raw outputs, as the float32 one did; `read_header` says how to make the
+    inputs and what the outputs mean. The checkpoint that it came from is not needed, and nothing in the file is
+    executed. Backends of third parties are looked up in `registry`, by default all installed ones.
+
+    Raises `ArtifactError` where the file is missing, damaged, of another format, or made for kernels that this
+    machine lacks or on which it would saturate.
+    """
+    path = Path(path)
+    contents = _read(path)
+    backend = _backend(contents.header, path, registry)
+    try:
+        reference = decode(contents.graph, contents.tensors)
+        return backend.lower(reference, _example_inputs(contents.header["inputs"]))
+    except ArtifactError as error:
+        raise ArtifactError(error.message, path=path) from error
+
+
+def _example_inputs(inputs: list[dict[str, Any]]) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    values = []
+    for described in inputs:
+        dtype = getattr(torch, described["dtype"])
+        if dtype.is_floating_point:
+            values.append(torch.rand(described["shape"], generator=generator, dtype=dtype))
+        else:
+            values.append(torch.zeros(described["shape"], dtype=dtype))
+    return tuple(values)
+
+
+def _backend(header: dict[str, Any], path: Path, registry: Registry | None) -> Any:
+    if registry is None:
+        from qgate.plugins import load_registry
+
+        registry = load_registry()
+    recipe = header["quantization"]
+    if recipe["backend"] not in registry.backends:
+        raise ArtifactError(f'needs backend "{recipe["backend"]}"; install the plugin that has it', path=path)
+    backend = registry.backends.get(recipe["backend"])()
+    reason = backend.is_available()
+    if reason:
+        raise ArtifactError(f'needs backend "{recipe["backend"]}", but {reason}', path=path)
+    if backend.needs_reduced_range() and not recipe["reduce_range"]:
+        raise ArtifactError(
+            f'was made with the full int8 range on {header["environment"]["cpu"]}; the "{recipe["backend"]}" kernels '
+            "saturate on this CPU, which has no VNNI; export it here, or with reduce_range = true",
+            path=path,
+        )
+    return backend
+
+
+def _pack(contents: Contents) -> bytes:
+    digest = _digest(contents)
+    document = {
+        "format": FORMAT,
+        "sha256": digest,
+        "header": json.dumps(contents.header, sort_keys=True),
+        "graph": json.dumps(contents.graph, separators=(",", ":")),
+        "tensors": contents.tensors,
+    }
+    stream = io.BytesIO()
+    torch.save(document, stream)
+    return stream.getvalue()
+
+
+def _read(path: Path) -> Contents:
+    try:
+        document = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise ArtifactError("no such file; run the gate or `qgate export` first", path=path) from None
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise ArtifactError("is damaged or no qgate artifact; export the model again", path=path) from error
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ArtifactError(f"is no qgate artifact (expected format {FORMAT}); export the model again", path=path)
+    try:
+        contents = Contents(json.loads(document["header"]), json.loads(document["graph"]), document["tensors"])
+        intact = _digest(contents) == document["sha256"]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtifactError("is damaged; export the model again", path=path) from error
+    if not intact:
+        raise ArtifactError("its content does not match its checksum; export the model again", path=path)
+    return contents
+
+
+def _digest(contents: Contents) -> str:
+    """Hash everything that an artifact holds, independently of how torch lays it out in the file."""
+    digest = hashlib.sha256()
+    for document in (contents.header, contents.graph):
+        digest.update(json.dumps(document, sort_keys=True).encode())
+    for name, tensor in sorted(contents.tensors.items()):
+        described = f"{name}|{tensor.dtype}|{list(tensor.shape)}".encode()
+        digest.update(struct.pack("<Q", len(described)) + described)
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,126 @@
+"""One `qgate.toml`, opened: its models loaded, quantized, measured and judged."""
+
+from __future__ import annotations
+
+import sys
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from qgate import __version__
+from qgate.config.document import parse
+from qgate.config.reader import bind, plugin_modules
+from qgate.engine.progress import Silent
+from qgate.environment import describe_environment
+from qgate.errors import ConfigError
+from qgate.plugins import load_registry
+from qgate.results import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from qgate.config.model import GateConfig, ModelConfig
+    from qgate.engine.load import Inputs
+    from qgate.engine.progress import Progress
+    from qgate.engine.run import Run
+    from qgate.plugins import Registry
+    from qgate.results import Artifact, ModelResult
+
+__all__ = ["Gate"]
+
+
+class Gate:
+    """The chosen models of one `qgate.toml`; each is run at most once.
+
+    `open` reads the configuration and imports no torch; `preflight` loads models and data; `run` does the work.
+    """
+
+    def __init__(
+        self, config: GateConfig, registry: Registry, models: tuple[ModelConfig, ...], *, timing: bool
+    ) -> None:
+        self.config = config
+        self.registry = registry
+        self.models = models
+        self._timing = timing
+        self._inputs: dict[str, Inputs] = {}
+        self._results: dict[str, ModelResult] = {}
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        models: Sequence[str] = (),
+        plugins: Sequence[tuple[object, str]] = (),
+        timing: bool = True,
+    ) -> Gate:
+        """Read a configuration with its plugins; `models` names those to run, all where it is empty.
+
+        `plugins` are further plugin objects and their names, e.g. a `conftest.py`. The folder of the file joins
+        `sys.path`, for the modules that the file names. Raises `ConfigError`, `PluginError`.
+        """
+        document = parse(path)
+        folder = str(path.resolve().parent)
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+        registry = load_registry(plugin_modules(document), plugins)
+        config = bind(document, registry)
+        return cls(config, registry, _choose(config, models), timing=timing)
+
+    def preflight(self) -> None:
+        """Load every chosen model and open its data. Raises `QGateError`: nothing slow has started yet."""
+        from qgate.engine.quantize import available_backend
+
+        for model in self.models:
+            available_backend(model, self.registry)
+            self._open(model)
+
+    def run(self, name: str, progress: Progress | None = None) -> ModelResult:
+        """Run the gate of one model; what cannot be measured becomes verdicts with status `error`."""
+        if name not in self._results:
+            model = self._model(name)
+            run = self._new_run(model, progress)
+            self._results[name] = run.judged(lambda: self._open(model), timing=self._timing)
+        return self._results[name]
+
+    def export(self, name: str, output: Path, progress: Progress | None = None) -> Artifact:
+        """Quantize one model and write its artifact to `output`, without judging it. Raises `QGateError`."""
+        model = self._model(name)
+        return self._new_run(model, progress).exported(lambda: self._open(model), output)
+
+    def result(self) -> Result:
+        """Give what all runs so far have found."""
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        return Result(__version__, created, self.config.sha256, self.environment, dict(self._results))
+
+    def save(self) -> None:
+        """Write `result` to where `[qgate] results` says, atomically."""
+        self.result().save(self.config.qgate.results)
+
+    @cached_property
+    def environment(self) -> dict[str, Any]:
+        """Describe the machine and the software."""
+        return describe_environment(self.config.qgate.num_threads, self.config.path.resolve().parent)
+
+    def _new_run(self, model: ModelConfig, progress: Progress | None) -> Run:
+        from qgate.engine.run import Run
+
+        return Run(self.config, model, self.registry, self.environment, progress or Silent())
+
+    def _model(self, name: str) -> ModelConfig:
+        return _choose(self.config, [name])[0]
+
+    def _open(self, model: ModelConfig) -> Inputs:
+        from qgate.engine.load import open_inputs
+
+        if model.name not in self._inputs:
+            self._inputs[model.name] = open_inputs(model, self.registry)
+        return self._inputs[model.name]
+
+
+def _choose(config: GateConfig, names: Sequence[str]) -> tuple[ModelConfig, ...]:
+    for name in names:
+        if name not in config.models:
+            raise ConfigError(f'has no model "{name}"; it has {", ".join(config.models)}', path=config.path)
+    return tuple(model for name, model in config.models.items() if not names or name in names)

@@ -1,0 +1,67 @@
+"""The float32 model and its data, opened and checked: everything that can go wrong before anything slow starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qgate.errors import DataError, ModelError, QGateError
+
+if TYPE_CHECKING:
+    from qgate.config.model import ModelConfig, SplitConfig
+    from qgate.plugins import Registry
+    from qgate.protocols import Dataset, LoadedModel
+
+__all__ = ["Inputs", "open_inputs"]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a gate works on."""
+
+    loaded: LoadedModel
+    calibration: Dataset
+    evaluation: Dataset
+
+
+def open_inputs(config: ModelConfig, registry: Registry) -> Inputs:
+    """Load the model and open its data. Raises `ModelError`, `DataError`."""
+    loaded = load_model(config, registry)
+    return Inputs(
+        loaded,
+        _open_split("calibration", config.data.calibration, registry, loaded, require_targets=False),
+        _open_split("evaluation", config.data.evaluation, registry, loaded, require_targets=True),
+    )
+
+
+def load_model(config: ModelConfig, registry: Registry) -> LoadedModel:
+    """Load the float32 model. Raises `ModelError`; a loader that raises anything else is named."""
+    try:
+        return registry.loaders.get(config.loader)().load(config.options)
+    except QGateError:
+        raise
+    except Exception as error:
+        raise ModelError(f'[models.{config.name}] loader "{config.loader}" failed: {_brief(error)}') from error
+
+
+def _open_split(
+    split: str, config: SplitConfig, registry: Registry, loaded: LoadedModel, *, require_targets: bool
+) -> Dataset:
+    dataset: Any = registry.datasets.get(config.format)
+    try:
+        opened: Dataset = dataset.open(config.options, class_names=loaded.class_names, require_targets=require_targets)
+    except QGateError:
+        raise
+    except Exception as error:
+        raise DataError(
+            f'the {split} data of format "{config.format}" cannot be opened: {_brief(error)}',
+            path=config.place.path,
+            line=config.place.line,
+        ) from error
+    if not len(opened):
+        raise DataError(f"the {split} data is empty", path=config.place.path, line=config.place.line)
+    return opened
+
+
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

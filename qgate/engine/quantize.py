@@ -1,0 +1,82 @@
+"""A calibrated int8 model from a float32 one (post-training quantization)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qgate.engine.calibrate import calibrate, select_samples
+from qgate.errors import QuantizationError
+from qgate.quantization.prepare import Recipe, convert, prepare
+
+if TYPE_CHECKING:
+    import torch
+
+    from qgate.config.model import ModelConfig
+    from qgate.engine.progress import StepClock
+    from qgate.plugins import Registry
+    from qgate.protocols import Backend, Dataset, LoadedModel
+
+__all__ = ["available_backend", "describe", "quantize", "resolve"]
+
+
+def available_backend(config: ModelConfig, registry: Registry) -> Backend:
+    """Give the backend that the recipe names. Raises `QuantizationError` where this machine cannot run it."""
+    backend = registry.backends.get(config.quantization.backend)()
+    reason = backend.is_available()
+    if reason:
+        raise QuantizationError(f'[models.{config.name}.quantization] backend "{backend.name}": {reason}')
+    return backend
+
+
+def resolve(config: ModelConfig, registry: Registry, backend: Backend) -> Recipe:
+    """Turn the configured names into observers, and `reduce_range = "auto"` into what this CPU's kernels need."""
+    said = config.quantization
+    return Recipe(
+        activation=registry.observers.get(said.activation.observer),
+        weight=registry.observers.get(said.weight.observer),
+        reduce_range=backend.needs_reduced_range() if said.reduce_range == "auto" else said.reduce_range,
+        activation_options=said.activation.options,
+        weight_options=said.weight.options,
+        ignored_scope=said.ignored_scope,
+        non_traceable=said.non_traceable,
+    )
+
+
+def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -> dict[str, Any]:
+    """Give the recipe as it was resolved, JSON-able, for results and artifact."""
+    said = config.quantization
+    return {
+        "approach": said.approach,
+        "backend": said.backend,
+        "calibrator": said.calibrator,
+        "num_samples": num_samples,
+        "activation": {"observer": said.activation.observer, **said.activation.options},
+        "weight": {"observer": said.weight.observer, **said.weight.options},
+        "reduce_range": recipe.reduce_range,
+        "ignored_scope": list(recipe.ignored_scope),
+        "non_traceable": list(recipe.non_traceable),
+        "seed": seed,
+    }
+
+
+def quantize(
+    config: ModelConfig,
+    registry: Registry,
+    loaded: LoadedModel,
+    calibration: Dataset,
+    clock: StepClock,
+    seed: int,
+) -> tuple[torch.fx.GraphModule, dict[str, Any]]:
+    """Give the reference int8 graph and the recipe as resolved. Raises `TraceError`, `QuantizationError`, `DataError`."""
+    backend = available_backend(config, registry)
+    recipe = resolve(config, registry, backend)
+    calibrator = registry.calibrators.get(config.quantization.calibrator)()
+    wanted = config.data.calibration.num_samples or len(calibration)
+    chosen = select_samples(calibrator, calibration, wanted, seed)
+    with clock.step("quantize"):
+        observed = prepare(loaded.module, recipe, backend.backend_config(), loaded.example_inputs)
+    with clock.step("calibrate", len(chosen)) as progress:
+        calibrate(observed, loaded, calibration, chosen, progress)
+    with clock.step("quantize"):
+        reference = convert(observed, backend.backend_config())
+    return reference, describe(config, recipe, len(chosen), seed)

@@ -1,0 +1,56 @@
+"""The machine and the software that a result or an artifact comes from."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+_ISA = ("avx2", "avx512_f", "avx512_vnni", "avx_vnni", "avx512_vbmi", "avx512_bf16", "amx_int8", "amx_bf16")
+
+
+def describe_environment(num_threads: int, folder: Path) -> dict[str, Any]:
+    """Describe Python, torch, the CPU and its instruction sets, and the git commit of `folder` (None outside git)."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "cpu": cpu_name(),
+        "isa": instruction_sets(),
+        "num_threads": num_threads,
+        "git_commit": _git_commit(folder),
+    }
+
+
+def cpu_name() -> str:
+    """Give the CPU's model name, as the kernel reports it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def instruction_sets() -> list[str]:
+    """List those instruction sets of this CPU that int8 kernels ask for."""
+    import torch
+
+    capabilities = torch.cpu.get_capabilities()
+    return [name for name in _ISA if capabilities.get(name)]
+
+
+def _git_commit(folder: Path) -> str | None:
+    try:
+        done = subprocess.run(  # noqa: S603  # fixed arguments
+            ["git", "-C", str(folder), "rev-parse", "HEAD"],  # noqa: S607  # the user's git
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

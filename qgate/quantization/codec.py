@@ -1,0 +1,347 @@
+"""A traced graph as data: JSON and plain tensors, both ways, with nothing pickled and nothing named but torch.
+
+A decoded graph can call only what the allow-lists below admit: torch's tensor functions, methods of tensors, and
+modules of torch.nn. Int8 weights are stored as int8; the reference modules that hold them keep float weights in memory.
+A module that FX kept whole because it cannot be traced symbolically travels as a TorchScript archive.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import keyword
+import math
+import operator
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.ao.nn.quantized.reference.modules.utils import ReferenceQuantizedModule
+
+from qgate.errors import ArtifactError
+from qgate.quantization.prepare import quiet_torch_ao
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["decode", "encode"]
+
+Document = dict[str, Any]
+Tensors = dict[str, torch.Tensor]
+
+_MODULE_PACKAGES = ("torch.nn.modules.", "torch.ao.nn.quantized.reference.modules.", "torch.ao.nn.intrinsic.modules.")
+_OPERATORS = frozenset(
+    "add sub mul truediv floordiv mod neg pos pow matmul getitem eq ne lt le gt ge and_ or_ invert iadd imul isub".split()
+)
+_BUILTINS: dict[str, Callable[..., Any]] = {
+    "getattr": getattr,
+    "len": len,
+    "int": int,
+    "float": float,
+    "max": max,
+    "min": min,
+}
+# Reads or writes files, or shares memory by name.
+_DENIED = frozenset({"from_file"})
+_TORCH_VALUES = (torch.dtype, torch.layout, torch.memory_format, torch.qscheme)
+
+
+def encode(graph_module: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> tuple[Document, Tensors]:
+    """Give a graph as a JSON-able document and the tensors that it names.
+
+    Raises `ArtifactError` where a node calls something that no decoder may call.
+    """
+    tensors: Tensors = {}
+    encoder = _ModuleEncoder(tensors, _record_inputs(graph_module, example_inputs))
+    nodes, modules, attributes = [], {}, []
+    for node in graph_module.graph.nodes:
+        nodes.append(_encode_node(node))
+        target = str(node.target)
+        if node.op == "call_module" and target not in modules:
+            modules[target] = encoder.encode(target, graph_module.get_submodule(target))
+        elif node.op == "get_attr" and target not in attributes:
+            attributes.append(target)
+            tensors[target] = _plain(target, operator.attrgetter(target)(graph_module))
+    return {"nodes": nodes, "modules": modules, "attributes": attributes}, tensors
+
+
+def decode(document: Document, tensors: Tensors) -> torch.fx.GraphModule:
+    """Rebuild a graph from what `encode` gave. Raises `ArtifactError` where it holds what is not allowed."""
+    try:
+        root = torch.nn.Module()
+        for target, module in document["modules"].items():
+            _attach(root, target, _decode_module(module, target, tensors))
+        for target in document["attributes"]:
+            _attach(root, target, tensors[target])
+        return torch.fx.GraphModule(root, _decode_graph(document["nodes"]))
+    except ArtifactError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+        raise ArtifactError(
+            f"the graph is damaged ({type(error).__name__}: {error}); export the model again"
+        ) from error
+
+
+def _encode_node(node: torch.fx.Node) -> Document:
+    target = _function_name(node) if node.op == "call_function" else str(node.target)
+    return {
+        "op": node.op,
+        "name": node.name,
+        "target": target,
+        "args": _to_json(node.args),
+        "kwargs": {key: _to_json(value) for key, value in node.kwargs.items()},
+    }
+
+
+def _decode_graph(documents: list[Document]) -> torch.fx.Graph:
+    graph = torch.fx.Graph()
+    nodes: dict[str, torch.fx.Node] = {}
+    for document in documents:
+        op, target = document["op"], document["target"]
+        args, kwargs = _from_json(document["args"], nodes), _kwargs(document["kwargs"], nodes)
+        if op == "output":
+            graph.output(args[0])
+            continue
+        nodes[document["name"]] = graph.create_node(op, _target(op, target, args), args, kwargs, name=document["name"])
+    graph.lint()
+    return graph
+
+
+def _target(op: str, target: str, args: tuple[Any, ...]) -> Any:
+    """Resolve a node's target. FX writes targets into source code, so each must be a plain name."""
+    if op == "call_function":
+        return _function(target, args)
+    parts = target.split(".")
+    if op not in {"placeholder", "call_module", "get_attr", "call_method"} or not all(map(_is_name, parts)):
+        raise ArtifactError(f"the graph holds a node that is not allowed: {op} {target!r}")
+    if op == "call_method" and not (len(parts) == 1 and callable(getattr(torch.Tensor, target, None))):
+        raise ArtifactError(f"the graph calls {target!r}, which is no method of a tensor")
+    return target
+
+
+def _is_name(text: str) -> bool:
+    # Children of containers have numbers for names; FX reaches them by getattr.
+    return text.isdecimal() or (text.isidentifier() and not keyword.iskeyword(text) and not text.startswith("__"))
+
+
+def _function_name(node: torch.fx.Node) -> str:
+    function: Any = node.target
+    for path, value in _functions(getattr(function, "__name__", "")).items():
+        if value is function:
+            return path
+    raise ArtifactError(
+        f"the graph calls {getattr(function, '__module__', '?')}.{getattr(function, '__name__', function)} (node "
+        f'"{node.name}"), which an artifact cannot hold; put it into a module and add that to `non_traceable`'
+    )
+
+
+def _function(target: str, args: tuple[Any, ...]) -> Any:
+    function = _functions(target.rpartition(".")[2]).get(target)
+    if function is None:
+        raise ArtifactError(f"the graph calls {target!r}, which is not allowed")
+    if target == "builtins.getattr" and not (isinstance(args[1], str) and _is_name(args[1])):
+        raise ArtifactError(f"the graph reads the attribute {args[1]!r}, which is not allowed")
+    return function
+
+
+def _functions(name: str) -> dict[str, Any]:
+    """Give every allowed function of that name, by its full path."""
+    if not _is_name(name) or name.startswith("_") or name in _DENIED:
+        return {}
+    found = {
+        f"operator.{name}": getattr(operator, name, None) if name in _OPERATORS else None,
+        f"builtins.{name}": _BUILTINS.get(name),
+        f"math.{name}": getattr(math, name, None),
+        f"torch.{name}": getattr(torch, name, None) if _is_tensor_function(name) else None,
+        f"torch._C._nn.{name}": getattr(torch._C._nn, name, None),
+        f"torch.nn.functional.{name}": getattr(torch.nn.functional, name, None),
+    }
+    return {path: value for path, value in found.items() if callable(value)}
+
+
+def _is_tensor_function(name: str) -> bool:
+    """Say whether `torch.NAME` is one of the operators themselves, not e.g. `torch.load` or `torch.compile`."""
+    return hasattr(torch._C._VariableFunctions, name) or name in torch.functional.__all__
+
+
+def _kwargs(document: Document, nodes: dict[str, torch.fx.Node]) -> dict[str, Any]:
+    if not all(_is_name(key) for key in document):
+        raise ArtifactError(f"the graph holds keyword arguments that are not allowed: {sorted(document)}")
+    return {key: _from_json(value, nodes) for key, value in document.items()}
+
+
+def _to_json(value: Any) -> Any:
+    """Encode a value; everything but JSON's own scalars and lists is an object with one key, its kind."""
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, torch.fx.Node):
+        return {"node": value.name}
+    if isinstance(value, slice):
+        return {"slice": [_to_json(part) for part in (value.start, value.stop, value.step)]}
+    if value is Ellipsis:
+        return {"ellipsis": True}
+    if isinstance(value, _TORCH_VALUES):
+        return {"torch": str(value).removeprefix("torch.")}
+    if isinstance(value, torch.device):
+        return {"device": str(value)}
+    if isinstance(value, tuple):
+        return {"tuple": [_to_json(item) for item in value]}
+    if isinstance(value, list):
+        return [_to_json(item) for item in value]
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return {"dict": {key: _to_json(item) for key, item in value.items()}}
+    raise ArtifactError(f"an artifact cannot hold a value of type {type(value).__name__}: {value!r}")
+
+
+def _from_json(value: Any, nodes: dict[str, torch.fx.Node]) -> Any:
+    if isinstance(value, list):
+        return [_from_json(item, nodes) for item in value]
+    if not isinstance(value, dict):
+        return value
+    ((kind, content),) = value.items()
+    if kind == "node":
+        return nodes[content]
+    if kind == "tuple":
+        return tuple(_from_json(item, nodes) for item in content)
+    if kind == "slice":
+        return slice(*(_from_json(item, nodes) for item in content))
+    if kind == "dict":
+        return {key: _from_json(item, nodes) for key, item in content.items()}
+    return _scalar(kind, content)
+
+
+def _scalar(kind: str, content: Any) -> Any:
+    if kind == "torch" and isinstance(getattr(torch, content, None), _TORCH_VALUES):
+        return getattr(torch, content)
+    if kind == "float":
+        return float(content)
+    if kind == "device":
+        return torch.device(content)
+    if kind == "ellipsis":
+        return Ellipsis
+    raise ArtifactError(f"the graph holds a value that is not allowed: {kind} {content!r}")
+
+
+class _ModuleEncoder:
+    """Encodes modules, their tensors put into one dictionary under the module's name."""
+
+    def __init__(self, tensors: Tensors, recorded: dict[str, tuple[Any, ...]]) -> None:
+        self.tensors = tensors
+        self.recorded = recorded
+
+    def encode(self, name: str, module: torch.nn.Module) -> Document:
+        path = f"{type(module).__module__}.{type(module).__qualname__}"
+        if not path.startswith(_MODULE_PACKAGES):
+            return self._encode_script(name, module)
+        document: Document = {"class": path, "attributes": _attributes(module, name), "tensors": []}
+        for key, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
+            document["tensors"].append(key)
+            self.tensors[f"{name}.{key}"] = _stored(module, key, value)
+        document["absent"] = [key for key, value in {**module._parameters, **module._buffers}.items() if value is None]
+        document["children"] = {key: self.encode(f"{name}.{key}", child) for key, child in module.named_children()}
+        return document
+
+    def _encode_script(self, name: str, module: torch.nn.Module) -> Document:
+        try:
+            with torch.no_grad(), quiet_torch_ao():
+                script = torch.jit.trace(module.eval(), self.recorded[name], strict=False, check_trace=False)
+            stream = io.BytesIO()
+            torch.jit.save(script, stream)
+        except Exception as error:
+            raise ArtifactError(
+                f'module "{name}" ({type(module).__name__}) is kept whole, and TorchScript cannot trace it either: {error}'
+            ) from error
+        self.tensors[f"{name}.script"] = torch.frombuffer(bytearray(stream.getvalue()), dtype=torch.uint8)
+        return {"script": f"{name}.script"}
+
+
+def _record_inputs(
+    graph_module: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]
+) -> dict[str, tuple[Any, ...]]:
+    """Run the graph once and keep what each module that is not torch's is called with."""
+    recorded: dict[str, tuple[Any, ...]] = {}
+    hooks = []
+    for node in graph_module.graph.nodes:
+        if node.op == "call_module":
+            name, module = str(node.target), graph_module.get_submodule(str(node.target))
+            if not type(module).__module__.startswith("torch."):
+                hooks.append(module.register_forward_pre_hook(lambda _, args, name=name: recorded.update({name: args})))
+    if hooks:
+        with torch.no_grad():
+            graph_module(*example_inputs)
+    for hook in hooks:
+        hook.remove()
+    return recorded
+
+
+def _attributes(module: torch.nn.Module, name: str) -> Document:
+    private = torch.nn.Module().__dict__.keys()
+    attributes = {key: value for key, value in vars(module).items() if key not in private and key != "qconfig"}
+    try:
+        return {key: _to_json(value) for key, value in attributes.items()}
+    except ArtifactError as error:
+        raise ArtifactError(f'module "{name}" ({type(module).__name__}): {error}') from error
+
+
+def _stored(module: torch.nn.Module, key: str, value: torch.Tensor) -> torch.Tensor:
+    if key == "weight" and isinstance(module, ReferenceQuantizedModule):
+        return module.get_quantized_weight().int_repr()
+    return _plain(key, value)
+
+
+def _plain(name: str, value: Any) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor) or value.is_quantized:
+        raise ArtifactError(f'an artifact cannot hold attribute "{name}" of type {type(value).__name__}')
+    return value.detach().contiguous()
+
+
+def _decode_module(document: Document, name: str, tensors: Tensors) -> torch.nn.Module:
+    if "script" in document:
+        return torch.jit.load(io.BytesIO(tensors[document["script"]].numpy().tobytes()))
+    module = _module_class(document["class"])
+    torch.nn.Module.__init__(module)
+    for key, value in document["attributes"].items():
+        setattr(module, key, _from_json(value, {}))
+    for key in document["tensors"]:
+        module.register_buffer(key, tensors[f"{name}.{key}"])
+    for key in document["absent"]:
+        module.register_parameter(key, None)
+    for key, child in document["children"].items():
+        module.add_module(key, _decode_module(child, f"{name}.{key}", tensors))
+    if isinstance(module, ReferenceQuantizedModule):
+        _dequantize_weight(module)
+    return module.eval()
+
+
+def _module_class(path: str) -> Any:
+    package, _, name = path.rpartition(".")
+    if not path.startswith(_MODULE_PACKAGES) or not _is_name(name):
+        raise ArtifactError(f"the graph holds a module that is not allowed: {path!r}")
+    cls = getattr(import_module(package), name, None)
+    if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module) and cls.__module__ == package):
+        raise ArtifactError(f"this version of torch has no module {path!r}")
+    return cls.__new__(cls)
+
+
+def _dequantize_weight(module: Any) -> None:
+    """Give a reference module the float weight whose quantized values are the stored ones."""
+    steps = module.weight.to(torch.float32)
+    shape = [1] * steps.ndim
+    if module.weight_scale.ndim:
+        shape[module.weight_axis_int] = -1
+    scale, zero_point = module.weight_scale.reshape(shape), module.weight_zero_point.reshape(shape)
+    module.weight = (steps - zero_point) * scale
+
+
+def _attach(root: torch.nn.Module, target: str, value: Any) -> None:
+    *parents, name = target.split(".")
+    for parent in parents:
+        if parent not in root._modules:
+            root.add_module(parent, torch.nn.Module())
+        root = root.get_submodule(parent)
+    if isinstance(value, torch.nn.Module):
+        root.add_module(name, value)
+    else:
+        root.register_buffer(name, value)

@@ -1,0 +1,64 @@
+"""The float32 arm in the forms that it could ship in."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch.ao.quantization.fx.tracer import QuantizationTracer
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from qgate.quantization.freeze import freeze
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["float_forms"]
+
+
+def float_forms(
+    module: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...], non_traceable: Sequence[str] = ()
+) -> dict[str, torch.nn.Module]:
+    """Give the forms `eager`, `channels_last` and `frozen`, batch norms folded into convolutions in each.
+
+    `frozen` is a frozen TorchScript with channels-last weights. Where the model cannot be traced to TorchScript, it
+    is not among them.
+    """
+    eager = _fold_batch_norms(module, non_traceable)
+    channels_last = _ChannelsLast(copy.deepcopy(eager))
+    frozen = freeze(channels_last, example_inputs)
+    forms = {"eager": eager, "channels_last": channels_last}
+    return forms if frozen is channels_last else {**forms, "frozen": frozen}
+
+
+class _ChannelsLast(torch.nn.Module):
+    """A module whose weights, and whose inputs of four dimensions, have their channels last in memory."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module = module.to(memory_format=torch.channels_last)
+
+    def forward(self, *inputs: torch.Tensor) -> object:
+        return self.module(*(channels_last(value) for value in inputs))
+
+
+def channels_last(value: torch.Tensor) -> torch.Tensor:
+    """Give a tensor of four dimensions with its channels last in memory; any other as it is."""
+    return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value  # noqa: PLR2004
+
+
+def _fold_batch_norms(module: torch.nn.Module, non_traceable: Sequence[str]) -> torch.nn.Module:
+    root = copy.deepcopy(module).eval()
+    graph_module = torch.fx.GraphModule(root, QuantizationTracer(list(non_traceable), []).trace(root))
+    for node in graph_module.graph.nodes:
+        convolution = node.args[0] if node.op == "call_module" and node.args else None
+        if not (isinstance(convolution, torch.fx.Node) and convolution.op == "call_module"):
+            continue
+        outer, inner = (graph_module.get_submodule(str(part.target)) for part in (node, convolution))
+        if isinstance(outer, torch.nn.BatchNorm2d) and type(inner) is torch.nn.Conv2d and len(convolution.users) == 1:
+            graph_module.set_submodule(str(convolution.target), fuse_conv_bn_eval(inner, outer))
+            node.replace_all_uses_with(convolution)
+            graph_module.graph.erase_node(node)
+    graph_module.recompile()
+    return graph_module

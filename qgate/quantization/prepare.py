@@ -1,0 +1,191 @@
+"""Float module -> observed graph -> reference graph."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import difflib
+import fnmatch
+import functools
+import traceback
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.ao.quantization import QConfig, get_default_qconfig_mapping
+from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
+from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_fx
+
+from qgate.errors import QuantizationError, TraceError
+from qgate.quantization.observers import ActivationObserver
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch.ao.quantization.backend_config import BackendConfig
+
+    from qgate.quantization.observers import Observer
+
+_MATMUL_MODULES = (
+    torch.nn.Conv1d,
+    torch.nn.Conv2d,
+    torch.nn.Conv3d,
+    torch.nn.ConvTranspose1d,
+    torch.nn.ConvTranspose2d,
+    torch.nn.Linear,
+)
+_MATMUL_FUNCTIONS = frozenset(
+    {
+        torch.nn.functional.conv1d,
+        torch.nn.functional.conv2d,
+        torch.nn.functional.conv3d,
+        torch.nn.functional.linear,
+        torch.conv1d,
+        torch.conv2d,
+        torch.conv3d,
+        torch.matmul,
+        torch.bmm,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to quantize: observers with their options, and what stays float.
+
+    `reduce_range` keeps a bit free in each activation that an int8 multiplication reads. Patterns are shell-style
+    and match names of modules and of all that is in them.
+    """
+
+    activation: type[Observer]
+    weight: type[Observer]
+    reduce_range: bool
+    activation_options: dict[str, Any] = field(default_factory=dict)
+    weight_options: dict[str, Any] = field(default_factory=dict)
+    ignored_scope: tuple[str, ...] = ()
+    non_traceable: tuple[str, ...] = ()
+
+
+def prepare(
+    module: torch.nn.Module, recipe: Recipe, config: BackendConfig, example_inputs: tuple[torch.Tensor, ...]
+) -> torch.fx.GraphModule:
+    """Fold batch norms and insert observers where the backend wants them; `module` is left as it was.
+
+    Raises `TraceError` where FX cannot trace a module, `QuantizationError` where a pattern matches no module.
+    """
+    ignored = _matching(module, recipe.ignored_scope, "ignored_scope")
+    custom = PrepareCustomConfig().set_non_traceable_module_names(
+        _matching(module, recipe.non_traceable, "non_traceable")
+    )
+    mapping = _qconfig_mapping(recipe)
+    for name in ignored:
+        mapping.set_module_name(name, None)
+    clone = copy.deepcopy(module).eval()
+    with quiet_torch_ao(), _trace_errors(clone):
+        prepared = prepare_fx(clone, mapping, example_inputs, prepare_custom_config=custom, backend_config=config)
+    if recipe.reduce_range:
+        _reduce_ranges(prepared)
+    return prepared
+
+
+def convert(prepared: torch.fx.GraphModule, config: BackendConfig) -> torch.fx.GraphModule:
+    """Turn a calibrated graph into the reference graph, with explicit quantize and dequantize nodes."""
+    with quiet_torch_ao():
+        return convert_to_reference_fx(prepared, backend_config=config)
+
+
+@contextlib.contextmanager
+def quiet_torch_ao() -> Iterator[None]:
+    """Keep the deprecation warnings of torch.ao and torch.jit from users, who may have made warnings errors."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"torch\..*")
+        warnings.filterwarnings("ignore", message=r".*(torch\.ao|torch\.jit|observer|erase_node|TracerWarning).*")
+        yield
+
+
+def _qconfig_mapping(recipe: Recipe) -> Any:
+    """Take torch's rules for operators with fixed ranges or unquantizable weights, and the recipe for all others."""
+    with quiet_torch_ao():
+        mapping = get_default_qconfig_mapping("x86")
+    default = mapping.global_qconfig.activation
+    activation = functools.partial(recipe.activation, **recipe.activation_options)
+    weight = functools.partial(recipe.weight, **recipe.weight_options)
+    for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
+        if qconfig.activation is default:
+            mapping.set_object_type(pattern, QConfig(activation=activation, weight=qconfig.weight))
+    return mapping.set_global(QConfig(activation=activation, weight=weight))
+
+
+def _matching(module: torch.nn.Module, patterns: Sequence[str], key: str) -> list[str]:
+    names = [name for name, _ in module.named_modules() if name]
+    matched: list[str] = []
+    for pattern in patterns:
+        found = fnmatch.filter(names, pattern)
+        if not found:
+            close = difflib.get_close_matches(pattern, names, n=1, cutoff=0)
+            hint = f'; the nearest module name is "{close[0]}"' if close else "; the model has no submodule"
+            raise QuantizationError(f'{key} pattern "{pattern}" matches no module{hint}')
+        matched += found
+    return matched
+
+
+def _reduce_ranges(prepared: torch.fx.GraphModule) -> None:
+    """Halve the range of observers whose values an int8 multiplication reads; other values cannot saturate it."""
+    modules = dict(prepared.named_modules(remove_duplicate=False))
+    read = {
+        modules[str(node.target)]  # one observer may serve several nodes, e.g. all inputs of a concatenation
+        for node in prepared.graph.nodes
+        if node.op == "call_module" and any(_multiplies(user, modules) for user in node.users)
+    }
+    for observer in read:
+        if isinstance(observer, ActivationObserver):
+            observer.quant_max = observer.quant_min + observer.levels // 2
+
+
+def _multiplies(node: torch.fx.Node, modules: dict[str, torch.nn.Module]) -> bool:
+    if node.op == "call_function":
+        return node.target in _MATMUL_FUNCTIONS
+    module = modules.get(str(node.target)) if node.op == "call_module" else None
+    first = module[0] if isinstance(module, torch.nn.Sequential) and len(module) else module
+    return isinstance(first, _MATMUL_MODULES)
+
+
+@contextlib.contextmanager
+def _trace_errors(module: torch.nn.Module) -> Iterator[None]:
+    """Turn whatever symbolic tracing raises into one line: the module, the line in it, and the way out."""
+    try:
+        yield
+    except QuantizationError:
+        raise
+    except Exception as error:
+        place = _deepest_module(module, error)
+        if place is None:
+            raise QuantizationError(f"torch cannot prepare the model for quantization: {error}") from error
+        name, file, line = place
+        raise TraceError(
+            f'FX cannot trace module "{name}" ({_first_line(error)}); add "{name}" to `non_traceable` in '
+            "[models.X.quantization] to keep it whole and float, or move the untraceable part out of the traced forward",
+            path=file,
+            line=line,
+        ) from error
+
+
+def _deepest_module(module: torch.nn.Module, error: Exception) -> tuple[str, Path, int] | None:
+    """Find the innermost frame of the user's code that runs in a module: its name, file and line."""
+    names = {id(child): name or "(the model itself)" for name, child in module.named_modules()}
+    found = None
+    torch_folder = Path(torch.__file__).parent
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        file = Path(frame.f_code.co_filename)
+        if torch_folder in file.parents:
+            continue
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, torch.nn.Module):
+            found = (names.get(id(owner), type(owner).__name__), file, line)
+    return found
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
