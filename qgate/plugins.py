@@ -102,17 +102,11 @@ class Registry:
 
     def propose(self, hook: str, path: Path) -> Mapping[str, Any]:
         """Give the first proposal of a `qgate_propose_*` hook. Raises `ConfigError` with the plugins' reasons."""
-        reasons = []
+        reasons: list[str] = []
         for implementation in reversed(getattr(self._manager.hook, hook).get_hookimpls()):
-            try:
-                proposal: Mapping[str, Any] | None = implementation.function(path)
-            except QGateError as error:
-                reasons.append(f"{implementation.plugin_name}: {error}")
-            except Exception as error:  # a plugin's hook may raise anything
-                raise _failed(implementation, hook, error) from error
-            else:
-                if proposal is not None:
-                    return proposal
+            proposal = _ask(implementation, hook, path, reasons)
+            if proposal is not None:
+                return proposal
         raise ConfigError("; ".join(["no plugin recognises it", *reasons]), path=path)
 
     def plugins(self) -> list[str]:
@@ -184,9 +178,23 @@ def _check_marked(plugin: object, name: str) -> None:
 
 def _call(implementation: pluggy.HookImpl, hook: str) -> Iterable[Any]:
     try:
-        return list(implementation.function() or ())
+        registered: Any = implementation.function()
+        return list(registered or ())
     except Exception as error:  # a plugin's hook may raise anything
         raise _failed(implementation, hook, error) from error
+
+
+def _ask(implementation: pluggy.HookImpl, hook: str, path: Path, reasons: list[str]) -> Mapping[str, Any] | None:
+    """Give a plugin's proposal; None where it has none, and then `reasons` may say why."""
+    try:
+        proposal: Any = implementation.function(path)
+    except QGateError as error:
+        reason = error.message if error.path == path else str(error)
+        reasons.append(f"{implementation.plugin_name}: {reason}")
+        return None
+    except Exception as error:  # a plugin's hook may raise anything
+        raise _failed(implementation, hook, error) from error
+    return proposal  # type: ignore[no-any-return]  # what the hook's specification says
 
 
 def _failed(implementation: pluggy.HookImpl, hook: str, error: Exception) -> PluginError:

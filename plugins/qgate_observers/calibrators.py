@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,7 +16,7 @@ __all__ = ["FirstCalibrator", "RandomCalibrator", "StratifiedCalibrator"]
 class FirstCalibrator:
     """Takes the first samples, in the data set's order."""
 
-    name = "first"
+    name: ClassVar[str] = "first"
 
     def select(self, dataset: Dataset, num_samples: int, rng: np.random.Generator) -> list[int]:  # noqa: ARG002
         """Give the first indices."""
@@ -26,7 +26,7 @@ class FirstCalibrator:
 class RandomCalibrator:
     """Takes samples at random."""
 
-    name = "random"
+    name: ClassVar[str] = "random"
 
     def select(self, dataset: Dataset, num_samples: int, rng: np.random.Generator) -> list[int]:
         """Give distinct indices, in the data set's order."""
@@ -40,7 +40,7 @@ class StratifiedCalibrator:
     Samples of no stratum (images without labels) come last, at random, as all do where nothing is labelled.
     """
 
-    name = "stratified"
+    name: ClassVar[str] = "stratified"
 
     def select(self, dataset: Dataset, num_samples: int, rng: np.random.Generator) -> list[int]:
         """Give distinct indices, in the data set's order."""

@@ -87,9 +87,10 @@ def load_artifact(path: Path | str, *, registry: Registry | None = None) -> torc
     backend = _backend(contents.header, path, registry)
     try:
         reference = decode(contents.graph, contents.tensors)
-        return backend.lower(reference, _example_inputs(contents.header["inputs"]))
+        lowered: torch.nn.Module = backend.lower(reference, _example_inputs(contents.header["inputs"]))
     except ArtifactError as error:
         raise ArtifactError(error.message, path=path) from error
+    return lowered
 
 
 def _example_inputs(inputs: list[dict[str, Any]]) -> tuple[torch.Tensor, ...]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +14,8 @@ from qgate.errors import ConfigError, DataError, ModelError
 from qgate.protocols import LoadedModel, Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from typing_extensions import Self
 
 __all__ = ["FactoryDataset", "FactoryLoader"]
@@ -30,13 +31,13 @@ class FactoryOptions:
 
 
 class FactoryLoader:
-    """Loads what a function returns: a `LoadedModel`, or a module and its example input (a tensor or a tuple of them)."""
+    """Loads what a function returns: a `LoadedModel`, or a module and its example input (a tensor, or a tuple)."""
 
-    name = "factory"
-    Options = FactoryOptions
+    name: ClassVar[str] = "factory"
+    Options: ClassVar[type] = FactoryOptions
 
     def load(self, options: FactoryOptions) -> LoadedModel:
-        """Call the function. Raises `ConfigError` where it cannot be found, `ModelError` where it returns something else."""
+        """Call the function. Raises `ConfigError` where it is not found, `ModelError` where it returns another thing."""
         made = _call(options.factory)
         if isinstance(made, LoadedModel):
             return made
@@ -55,8 +56,8 @@ class FactoryDataset:
     The sequence may read lazily in `__getitem__`. A pair's id is its index.
     """
 
-    name = "factory"
-    Options = FactoryOptions
+    name: ClassVar[str] = "factory"
+    Options: ClassVar[type] = FactoryOptions
 
     def __init__(self, items: Sequence[Any], factory: str) -> None:
         self._items = items
@@ -68,8 +69,8 @@ class FactoryDataset:
         made = _call(options.factory)
         if not (hasattr(made, "__len__") and hasattr(made, "__getitem__")):
             raise DataError(
-                f'factory "{options.factory}" returned {type(made).__name__}; expected a sequence of qgate.Sample or of '
-                "(input, target) pairs"
+                f'factory "{options.factory}" returned {type(made).__name__}; expected a sequence of qgate.Sample '
+                "or of (input, target) pairs"
             )
         return cls(made, options.factory)
 

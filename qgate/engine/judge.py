@@ -50,7 +50,7 @@ def _measured(threshold: ThresholdConfig, limit: str, figures: Figures) -> float
         return drop / abs(figures["baseline"]) if figures["baseline"] else None
     if limit == "max_regression":
         return None
-    value: float = figures.get("value", figures["candidate"])
+    value: float | None = figures["value"] if "value" in figures else figures["candidate"]
     return value
 
 

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
     import torch
 
     from qgate.config.model import ModelConfig
+    from qgate.engine.load import Inputs
     from qgate.engine.progress import StepClock
     from qgate.plugins import Registry
-    from qgate.protocols import Backend, Dataset, LoadedModel
+    from qgate.protocols import Backend
 
 __all__ = ["available_backend", "describe", "quantize", "resolve"]
 
@@ -60,23 +61,21 @@ def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -
 
 
 def quantize(
-    config: ModelConfig,
-    registry: Registry,
-    loaded: LoadedModel,
-    calibration: Dataset,
-    clock: StepClock,
-    seed: int,
+    config: ModelConfig, registry: Registry, inputs: Inputs, seed: int, clock: StepClock
 ) -> tuple[torch.fx.GraphModule, dict[str, Any]]:
-    """Give the reference int8 graph and the recipe as resolved. Raises `TraceError`, `QuantizationError`, `DataError`."""
+    """Give the reference int8 graph and the recipe as resolved.
+
+    Raises `TraceError`, `QuantizationError`, `DataError`.
+    """
     backend = available_backend(config, registry)
     recipe = resolve(config, registry, backend)
     calibrator = registry.calibrators.get(config.quantization.calibrator)()
-    wanted = config.data.calibration.num_samples or len(calibration)
-    chosen = select_samples(calibrator, calibration, wanted, seed)
+    wanted = config.data.calibration.num_samples or len(inputs.calibration)
+    chosen = select_samples(calibrator, inputs.calibration, wanted, seed)
     with clock.step("quantize"):
-        observed = prepare(loaded.module, recipe, backend.backend_config(), loaded.example_inputs)
+        observed = prepare(inputs.loaded.module, recipe, backend.backend_config(), inputs.loaded.example_inputs)
     with clock.step("calibrate", len(chosen)) as progress:
-        calibrate(observed, loaded, calibration, chosen, progress)
+        calibrate(observed, inputs.loaded, inputs.calibration, chosen, progress)
     with clock.step("quantize"):
         reference = convert(observed, backend.backend_config())
     return reference, describe(config, recipe, len(chosen), seed)

@@ -6,7 +6,6 @@ import os
 import time
 import traceback
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
@@ -24,6 +23,7 @@ from qgate.results import Artifact, ModelResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     import torch
 
@@ -106,9 +106,7 @@ class Run:
             return open_inputs()
 
     def _write_artifact(self, inputs: Inputs, path: Path) -> Artifact:
-        reference, self.quantization = quantize(
-            self.model, self.registry, inputs.loaded, inputs.calibration, self.clock, self.config.qgate.seed
-        )
+        reference, self.quantization = quantize(self.model, self.registry, inputs, self.config.qgate.seed, self.clock)
         header = {
             "model": self.model.name,
             "qgate_version": __version__,

@@ -90,7 +90,7 @@ def _round(
     """Run every form once; give their seconds in the order of `forms`, and whether the process kept its core."""
     seconds: dict[str, float] = {}
     undisturbed = True
-    for name in reversed(forms) if backwards else forms:
+    for name in reversed(list(forms)) if backwards else forms:
         wall, cpu = time.perf_counter(), time.thread_time()
         forms[name](*example_inputs)
         seconds[name] = time.perf_counter() - wall

@@ -63,7 +63,7 @@ class _TorchBackend:
 class FbgemmBackend(_TorchBackend):
     """FBGEMM's kernels."""
 
-    name = "fbgemm"
+    name: ClassVar[str] = "fbgemm"
 
     def backend_config(self) -> BackendConfig:
         """Give torch's configuration for fbgemm."""
@@ -73,7 +73,7 @@ class FbgemmBackend(_TorchBackend):
 class X86Backend(_TorchBackend):
     """FBGEMM's or oneDNN's kernels, as torch chooses for each layer."""
 
-    name = "x86"
+    name: ClassVar[str] = "x86"
 
     def backend_config(self) -> BackendConfig:
         """Give torch's configuration for x86."""
@@ -83,7 +83,7 @@ class X86Backend(_TorchBackend):
 class OnednnBackend(_TorchBackend):
     """oneDNN's kernels."""
 
-    name = "onednn"
+    name: ClassVar[str] = "onednn"
 
     def backend_config(self) -> BackendConfig:
         """Give torch's configuration for onednn."""
@@ -94,9 +94,9 @@ class OnednnBackend(_TorchBackend):
 def saturates(name: str) -> bool:
     """Measure whether an engine's int8 products lose what 16 bits cannot hold.
 
-    Kernels without VNNI add pairs of products in 16 bits: 2 * 255 * 127 does not fit, 2 * 127 * 127 does. The probes are
-    a pointwise, a dense, a depthwise and a fully connected layer whose every product is the greatest; their exact
-    outputs are the number of products times 255 * 127.
+    Kernels without VNNI add pairs of products in 16 bits: 2 * 255 * 127 does not fit, 2 * 127 * 127 does. The probes
+    are a pointwise, a dense, a depthwise and a fully connected layer whose every product is the greatest; their
+    exact outputs are the number of products times 255 * 127.
     """
     with engine(name), quiet_torch_ao():
         return any(_saturates(*probe) for probe in _PROBES)
@@ -111,9 +111,12 @@ _PROBES = (
 )
 
 
+_EXACT = 200  # the quantized output, of 255 steps, where no product is lost
+
+
 def _saturates(inputs: int, outputs: int, kernel: int, groups: int) -> bool:
     products = inputs // groups * max(kernel, 1) ** 2
-    scale = products * 255.0 * 127.0 / 200.0  # an exact result is step 200 of 255
+    scale = products * 255.0 * 127.0 / _EXACT
     if kernel:
         x = torch.full((1, inputs, 8, 8), 255.0)
         weight = torch.full((outputs, inputs // groups, kernel, kernel), 127.0)
@@ -126,4 +129,4 @@ def _saturates(inputs: int, outputs: int, kernel: int, groups: int) -> bool:
         result = torch.ops.quantized.conv2d(qx, packed, scale, 0)
     else:
         result = torch.ops.quantized.linear(qx, torch.ops.quantized.linear_prepack(qw, None), scale, 0)
-    return bool((result.int_repr() != 200).any())
+    return bool((result.int_repr() != _EXACT).any())

@@ -8,7 +8,6 @@ A module that FX kept whole because it cannot be traced symbolically travels as 
 from __future__ import annotations
 
 import io
-import json
 import keyword
 import math
 import operator
@@ -21,17 +20,18 @@ from torch.ao.nn.quantized.reference.modules.utils import ReferenceQuantizedModu
 from qgate.errors import ArtifactError
 from qgate.quantization.prepare import quiet_torch_ao
 
+__all__ = ["decode", "encode"]
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-__all__ = ["decode", "encode"]
 
 Document = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
 
 _MODULE_PACKAGES = ("torch.nn.modules.", "torch.ao.nn.quantized.reference.modules.", "torch.ao.nn.intrinsic.modules.")
 _OPERATORS = frozenset(
-    "add sub mul truediv floordiv mod neg pos pow matmul getitem eq ne lt le gt ge and_ or_ invert iadd imul isub".split()
+    {"add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "pos", "pow", "matmul", "getitem", "eq", "ne"}
+    | {"lt", "le", "gt", "ge", "and_", "or_", "invert", "iadd", "imul", "isub"}
 )
 _BUILTINS: dict[str, Callable[..., Any]] = {
     "getattr": getattr,
@@ -176,23 +176,23 @@ def _to_json(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else {"float": str(value)}
-    if isinstance(value, torch.fx.Node):
-        return {"node": value.name}
-    if isinstance(value, slice):
-        return {"slice": [_to_json(part) for part in (value.start, value.stop, value.step)]}
-    if value is Ellipsis:
-        return {"ellipsis": True}
-    if isinstance(value, _TORCH_VALUES):
-        return {"torch": str(value).removeprefix("torch.")}
-    if isinstance(value, torch.device):
-        return {"device": str(value)}
-    if isinstance(value, tuple):
-        return {"tuple": [_to_json(item) for item in value]}
     if isinstance(value, list):
         return [_to_json(item) for item in value]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-        return {"dict": {key: _to_json(item) for key, item in value.items()}}
+    for types, encode_as in _KINDS.items():
+        if isinstance(value, types):
+            return encode_as(value)
     raise ArtifactError(f"an artifact cannot hold a value of type {type(value).__name__}: {value!r}")
+
+
+_KINDS: dict[Any, Callable[[Any], Document]] = {
+    torch.fx.Node: lambda value: {"node": value.name},
+    slice: lambda value: {"slice": [_to_json(part) for part in (value.start, value.stop, value.step)]},
+    type(Ellipsis): lambda _: {"ellipsis": True},
+    _TORCH_VALUES: lambda value: {"torch": str(value).removeprefix("torch.")},
+    torch.device: lambda value: {"device": str(value)},
+    tuple: lambda value: {"tuple": [_to_json(item) for item in value]},
+    dict: lambda value: {"dict": {str(key): _to_json(item) for key, item in value.items()}},
+}
 
 
 def _from_json(value: Any, nodes: dict[str, torch.fx.Node]) -> Any:
@@ -203,12 +203,11 @@ def _from_json(value: Any, nodes: dict[str, torch.fx.Node]) -> Any:
     ((kind, content),) = value.items()
     if kind == "node":
         return nodes[content]
-    if kind == "tuple":
-        return tuple(_from_json(item, nodes) for item in content)
-    if kind == "slice":
-        return slice(*(_from_json(item, nodes) for item in content))
     if kind == "dict":
         return {key: _from_json(item, nodes) for key, item in content.items()}
+    if kind in {"tuple", "slice"}:
+        items = [_from_json(item, nodes) for item in content]
+        return tuple(items) if kind == "tuple" else slice(*items)
     return _scalar(kind, content)
 
 
@@ -251,7 +250,7 @@ class _ModuleEncoder:
             torch.jit.save(script, stream)
         except Exception as error:
             raise ArtifactError(
-                f'module "{name}" ({type(module).__name__}) is kept whole, and TorchScript cannot trace it either: {error}'
+                f'module "{name}" ({type(module).__name__}) is kept whole, and TorchScript cannot trace it: {error}'
             ) from error
         self.tensors[f"{name}.script"] = torch.frombuffer(bytearray(stream.getvalue()), dtype=torch.uint8)
         return {"script": f"{name}.script"}
@@ -287,7 +286,8 @@ def _attributes(module: torch.nn.Module, name: str) -> Document:
 
 def _stored(module: torch.nn.Module, key: str, value: torch.Tensor) -> torch.Tensor:
     if key == "weight" and isinstance(module, ReferenceQuantizedModule):
-        return module.get_quantized_weight().int_repr()
+        weight: torch.Tensor = module.get_quantized_weight()
+        return weight.int_repr()
     return _plain(key, value)
 
 
@@ -299,8 +299,9 @@ def _plain(name: str, value: Any) -> torch.Tensor:
 
 def _decode_module(document: Document, name: str, tensors: Tensors) -> torch.nn.Module:
     if "script" in document:
-        return torch.jit.load(io.BytesIO(tensors[document["script"]].numpy().tobytes()))
-    module = _module_class(document["class"])
+        script: torch.nn.Module = torch.jit.load(io.BytesIO(tensors[document["script"]].numpy().tobytes()))
+        return script
+    module: torch.nn.Module = _module_class(document["class"])
     torch.nn.Module.__init__(module)
     for key, value in document["attributes"].items():
         setattr(module, key, _from_json(value, {}))

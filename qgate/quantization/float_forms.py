@@ -37,7 +37,7 @@ class _ChannelsLast(torch.nn.Module):
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
-        self.module = module.to(memory_format=torch.channels_last)
+        self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
 
     def forward(self, *inputs: torch.Tensor) -> object:
         return self.module(*(channels_last(value) for value in inputs))

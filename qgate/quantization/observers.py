@@ -46,12 +46,12 @@ class Observer(UniformQuantizationObserverBase):
             self.observe(x.detach().to(torch.float32))
         return x
 
-    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+    def calculate_qparams(self, **_: object) -> tuple[torch.Tensor, torch.Tensor]:
         """Give scale and zero point for `bounds`. Raises `QuantizationError` where they are not finite."""
         low, high = self.bounds()
         if not (torch.isfinite(low).all() and torch.isfinite(high).all()):
             raise QuantizationError(
-                f'observer "{self.name}" saw no value, or one that is not finite; check the model on the calibration data'
+                f'observer "{self.name}" saw no value, or one that is not finite; check the model and its calibration'
             )
         scale, zero_point = self._calculate_qparams(low, high)
         return scale, zero_point
@@ -68,7 +68,7 @@ class Observer(UniformQuantizationObserverBase):
 class ActivationObserver(Observer):
     """An observer of activations: unsigned 8-bit values, one scale and zero point a tensor."""
 
-    role = "activation"
+    role: ClassVar[Literal["activation", "weight"]] = "activation"
 
     def __init__(self, *, quant_min: int = 0, quant_max: int = 255) -> None:
         super().__init__(dtype=torch.quint8, qscheme=torch.per_tensor_affine, quant_min=quant_min, quant_max=quant_max)
@@ -82,7 +82,7 @@ class ActivationObserver(Observer):
 class WeightObserver(Observer):
     """An observer of weights: signed 8-bit values symmetric about zero, one scale a channel or one a tensor."""
 
-    role = "weight"
+    role: ClassVar[Literal["activation", "weight"]] = "weight"
 
     def __init__(self, *, per_channel: bool = True, ch_axis: int = 0) -> None:
         super().__init__(
@@ -97,7 +97,7 @@ class WeightObserver(Observer):
 class MinMaxObserver(ActivationObserver):
     """Covers everything it saw."""
 
-    name = "minmax"
+    name: ClassVar[str] = "minmax"
 
     def __init__(self, **spec: int) -> None:
         super().__init__(**spec)
@@ -117,7 +117,7 @@ class MinMaxObserver(ActivationObserver):
 class MovingAverageObserver(ActivationObserver):
     """Covers an exponential moving average of each batch's least and greatest value."""
 
-    name = "moving_average"
+    name: ClassVar[str] = "moving_average"
 
     def __init__(self, *, averaging_constant: float = 0.01, **spec: int) -> None:
         super().__init__(**spec)
@@ -146,7 +146,7 @@ class HistogramObserver(ActivationObserver):
     an evenly spread sample is counted; its least and greatest value are exact.
     """
 
-    name = "histogram"
+    name: ClassVar[str] = "histogram"
 
     def __init__(self, *, bins: int = 4096, **spec: int) -> None:
         super().__init__(**spec)
@@ -211,7 +211,7 @@ class HistogramObserver(ActivationObserver):
 class PerTensorMinMaxObserver(WeightObserver):
     """Covers the whole weight with one scale."""
 
-    name = "per_tensor_minmax"
+    name: ClassVar[str] = "per_tensor_minmax"
 
     def __init__(self, **spec: int) -> None:
         super().__init__(per_channel=False, **spec)
@@ -229,7 +229,7 @@ class PerTensorMinMaxObserver(WeightObserver):
 class PerChannelMinMaxObserver(WeightObserver):
     """Covers each output channel of the weight with a scale of its own."""
 
-    name = "per_channel_minmax"
+    name: ClassVar[str] = "per_channel_minmax"
 
     def __init__(self, **spec: int) -> None:
         super().__init__(per_channel=True, **spec)

@@ -109,11 +109,12 @@ def _qconfig_mapping(recipe: Recipe) -> Any:
     """Take torch's rules for operators with fixed ranges or unquantizable weights, and the recipe for all others."""
     with quiet_torch_ao():
         mapping = get_default_qconfig_mapping("x86")
-    default = mapping.global_qconfig.activation
+    default = mapping.global_qconfig
+    assert default is not None  # noqa: S101  # torch's mapping always has one
     activation = functools.partial(recipe.activation, **recipe.activation_options)
     weight = functools.partial(recipe.weight, **recipe.weight_options)
     for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
-        if qconfig.activation is default:
+        if qconfig is not None and qconfig.activation is default.activation:
             mapping.set_object_type(pattern, QConfig(activation=activation, weight=qconfig.weight))
     return mapping.set_global(QConfig(activation=activation, weight=weight))
 
@@ -166,7 +167,7 @@ def _trace_errors(module: torch.nn.Module) -> Iterator[None]:
         name, file, line = place
         raise TraceError(
             f'FX cannot trace module "{name}" ({_first_line(error)}); add "{name}" to `non_traceable` in '
-            "[models.X.quantization] to keep it whole and float, or move the untraceable part out of the traced forward",
+            "[models.X.quantization] to keep it whole and float, or move the untraceable part out of `forward`",
             path=file,
             line=line,
         ) from error
