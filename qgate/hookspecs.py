@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+    from typing import Any
 
     from qgate.protocols import Backend, Calibrator, Dataset, Loader, Metric, Reporter
     from qgate.quantization.observers import Observer
@@ -55,3 +57,20 @@ def qgate_register_backends() -> Iterable[type[Backend]]:
 def qgate_register_reporters() -> Iterable[type[Reporter]]:
     """Name report formats for `qgate report --format ...` and `--qgate-report ...`."""
     return ()
+
+
+@hookspec
+def qgate_propose_model(weights: Path) -> Mapping[str, Any] | None:
+    """Propose the keys of `[models.X]` for `qgate init --weights`: `loader` and its options; None for other files.
+
+    The plugin registered last is asked first. Raise a `QGateError` to say why the file is not what it seems.
+    """
+
+
+@hookspec
+def qgate_propose_data(data: Path) -> Mapping[str, Any] | None:
+    """Propose for `qgate init --data`: `data`, the table of that name, and `thresholds`; None for other data.
+
+    `data` holds `format`, `calibration` (from training data, where there is some) and `evaluation`. The order and
+    errors are those of `qgate_propose_model`. Paths are relative to the working folder, or absolute.
+    """

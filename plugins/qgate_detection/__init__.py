@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qgate import hookimpl
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qgate.protocols import Dataset, Metric
 
 
@@ -25,3 +27,11 @@ def qgate_register_metrics() -> list[type[Metric]]:
     from qgate_detection.metrics import MeanAveragePrecision, MeanAveragePrecision50, MeanIoU
 
     return [MeanAveragePrecision, MeanAveragePrecision50, MeanIoU]
+
+
+@hookimpl
+def qgate_propose_data(data: Path) -> dict[str, Any] | None:
+    """Propose `format = "coco"` or `"yolo"` for what looks like it."""
+    from qgate_detection.proposal import propose_data
+
+    return propose_data(data)

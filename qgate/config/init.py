@@ -1,0 +1,118 @@
+"""The text of a `qgate.toml` to begin with, from what the plugins recognise."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qgate.config.document import shown
+from qgate.config.reader import NUM_SAMPLES
+from qgate.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from qgate.plugins import Registry
+
+_TEMPLATE = """\
+# Which int8 model may be merged: `qgate check` or `pytest --qgate` judges every limit below.
+# Paths are relative to this file.
+schema_version = 1
+
+# How the model is loaded: compare with how it was trained.
+[models.{name}]
+{model}
+
+[models.{name}.data]
+{data}
+
+[models.{name}.quantization]
+# Runs on every x86 CPU. Where the CPU has VNNI (avx512_vnni or avx_vnni in /proc/cpuinfo), "onednn" and "x86" are
+# faster.
+backend = "fbgemm"
+
+[models.{name}.timing]
+# What int8 is compared with. "fastest" is the strictest: the best float32 form on this machine. Use it with
+# "onednn" or "x86"; "fbgemm" gains little over it.
+baseline_form = "eager"
+
+{thresholds}
+
+[models.{name}.thresholds.size_reduction]
+# 1 - int8 bytes / float32 bytes. Where all weights become int8, 0.72 to 0.75.
+lower_bound = 0.70
+
+[models.{name}.thresholds.speedup]
+# float32 time / int8 time. Expect 1.3 to 1.5 with "fbgemm"; raise the limit once you have seen your own figure.
+lower_bound = 1.2
+"""
+
+_SAME_IMAGES = """\
+# Only one set was found, so it serves twice. Calibration samples should not be evaluation samples: the int8 model
+# looks better on what it was calibrated on. Name training data in `calibration` as soon as you can.
+"""
+
+
+def propose(weights: Path, data: Path, folder: Path, registry: Registry) -> str:
+    """Write a commented `qgate.toml` that is to stand in `folder`.
+
+    Raises `ConfigError` where a file is missing, or no plugin recognises it.
+    """
+    model = registry.propose("qgate_propose_model", _existing(weights, "--weights"))
+    found = registry.propose("qgate_propose_data", _existing(data, "--data"))
+    name = re.sub(r"[^\w.+-]+", "-", weights.stem).lstrip(".+-") or "model"
+    quoted = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _string(name)
+    return _TEMPLATE.format(
+        name=quoted,
+        model="\n".join(_pairs(model, folder)),
+        data=_data(found["data"], folder),
+        thresholds="\n\n".join(_thresholds(quoted, found["thresholds"], folder)),
+    )
+
+
+def _existing(path: Path, option: str) -> Path:
+    if not path.exists():
+        raise ConfigError(f"there is no such file or folder; {option} must name one", path=shown(path))
+    return path
+
+
+def _data(data: Mapping[str, Any], folder: Path) -> str:
+    remark = _SAME_IMAGES if data["calibration"] == data["evaluation"] else ""
+    calibration = {**data["calibration"], NUM_SAMPLES.name: NUM_SAMPLES.default}
+    first, *others = _pairs({**data, "calibration": calibration}, folder)
+    return "\n".join((first, remark + others[0], *others[1:]))
+
+
+def _thresholds(name: str, thresholds: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[str]:
+    for metric, limits in thresholds.items():
+        remark = "# max_drop is the float32 value minus the int8 value.\n" if "max_drop" in limits else ""
+        yield f"[models.{name}.thresholds.{metric}]\n{remark}" + "\n".join(_pairs(limits, folder))
+
+
+def _pairs(table: Mapping[str, Any], folder: Path) -> list[str]:
+    return [f"{key} = {_value(value, folder)}" for key, value in table.items()]
+
+
+def _value(value: Any, folder: Path) -> str:
+    """Write a value as TOML, a path relative to `folder`."""
+    if isinstance(value, Path):
+        return _string(_relative(value.absolute(), folder.absolute()))
+    if isinstance(value, dict):
+        return f"{{ {', '.join(_pairs(value, folder))} }}"
+    if isinstance(value, (list, tuple)):
+        return f"[{', '.join(_value(item, folder) for item in value)}]"
+    return _string(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive
+        return path.as_posix()
+
+
+def _string(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
