@@ -1,0 +1,144 @@
+"""The loader `yolov5`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+
+from qgate.errors import ModelError
+from qgate.protocols import LoadedModel
+from qgate_detection.letterbox import PADDING, letterbox
+from qgate_yolov5.checkpoint import read_checkpoint
+from qgate_yolov5.decoding import decode
+from qgate_yolov5.network import build_network
+from qgate_yolov5.nms import MAX_CANDIDATES, detect
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from qgate_detection.boxes import Detections
+    from qgate_detection.letterbox import Placement
+    from qgate_yolov5.checkpoint import Checkpoint
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `[models.X]` takes with `loader = "yolov5"`.
+
+    `image_size` is the side of the square that images are fitted into, in pixels. `confidence`, `nms_iou` and
+    `max_detections` are those of YOLOv5's validation; mAP wants a low confidence.
+    """
+
+    weights: Path
+    image_size: int = 640
+    confidence: float = 0.001
+    nms_iou: float = 0.6
+    max_detections: int = 300
+
+
+@dataclass(frozen=True)
+class Preprocessor:
+    """Fits an image, uint8 RGB (H, W, 3), into a square: a float32 batch (1, 3, S, S) in [0, 1]."""
+
+    image_size: int
+
+    def __call__(self, image: NDArray[np.uint8]) -> tuple[tuple[torch.Tensor], Placement]:
+        square, placement = letterbox(image, self.image_size)
+        planes = torch.from_numpy(np.ascontiguousarray(square.transpose(2, 0, 1)))
+        return (planes.unsqueeze(0).float().div_(255),), placement
+
+
+@dataclass(frozen=True, eq=False)
+class Postprocessor:
+    """Makes detections, in pixels of the original image, of the raw maps of one image."""
+
+    anchors: torch.Tensor
+    strides: tuple[int, ...]
+    options: Options
+
+    def __call__(self, raw_maps: Sequence[torch.Tensor], placement: Placement) -> Detections:
+        options = self.options
+        candidates = decode(raw_maps, self.anchors, self.strides, options.confidence).numpy()
+        found = detect(candidates, options.confidence, options.nms_iou, options.max_detections)
+        return type(found)(placement.undo(found.boxes), found.scores, found.classes)
+
+
+class YoloV5Loader:
+    """Loads detection checkpoints of YOLOv5 v5.0-v7.0, and the plain ones that `save_checkpoint` writes."""
+
+    name: ClassVar[str] = "yolov5"
+    Options: ClassVar[type] = Options
+
+    def load(self, options: Options) -> LoadedModel:
+        """Load a checkpoint as a float32 network with its pre- and postprocessing. Raises `ModelError`."""
+        checkpoint = read_checkpoint(options.weights)
+        _check(options, checkpoint)
+        side = options.image_size
+        return LoadedModel(
+            module=build_network(checkpoint),
+            example_inputs=(torch.zeros(1, 3, side, side),),
+            preprocess=Preprocessor(side),
+            postprocess=Postprocessor(checkpoint.anchors, checkpoint.strides, options),
+            class_names=checkpoint.names,
+            input_description=_describe(options, checkpoint),
+            source_sha256=checkpoint.sha256,
+        )
+
+
+def _check(options: Options, checkpoint: Checkpoint) -> None:
+    """Check the options against each other and the checkpoint. Raises `ModelError`."""
+    side, stride = options.image_size, max(checkpoint.strides)
+    if side <= 0 or side % stride:
+        nearest = max(round(side / stride), 1) * stride
+        raise ModelError(
+            f"image_size = {side} is not a multiple of the largest stride, {stride}; try {nearest}",
+            path=options.weights,
+        )
+    for name in ("confidence", "nms_iou"):
+        if not 0 <= getattr(options, name) <= 1:
+            raise ModelError(f"{name} = {getattr(options, name)}; expected a number from 0 to 1", path=options.weights)
+    if options.max_detections < 1:
+        raise ModelError(f"max_detections = {options.max_detections}; expected at least 1", path=options.weights)
+
+
+def _describe(options: Options, checkpoint: Checkpoint) -> dict[str, Any]:
+    """Describe input and output for those who deploy the model; plain JSON values."""
+    side = options.image_size
+    return {
+        "input": {
+            "layout": "NCHW",
+            "shape": [1, 3, side, side],
+            "dtype": "float32",
+            "color_order": "RGB",
+            "range": [0.0, 1.0],
+            "resize": {"method": "letterbox", "interpolation": "bilinear", "padding": PADDING, "centred": True},
+        },
+        "output": {
+            "maps": "one a stride: (N, anchors * (5 + classes), height / stride, width / stride); raw, before sigmoid",
+            "channels_per_anchor": ["x", "y", "w", "h", "objectness", "one per class"],
+            "strides": list(checkpoint.strides),
+            "anchors_in_pixels": _anchors_in_pixels(checkpoint),
+            "centre": "(2 * sigmoid(xy) - 0.5 + cell) * stride",
+            "size": "(2 * sigmoid(wh)) ** 2 * anchor",
+            "score": "sigmoid(objectness) * sigmoid(class)",
+        },
+        "class_names": list(checkpoint.names),
+        "postprocessing": {
+            "confidence": options.confidence,
+            "nms": "class-aware, every class of a box above the confidence on its own",
+            "nms_iou": options.nms_iou,
+            "max_candidates": MAX_CANDIDATES,
+            "max_detections": options.max_detections,
+        },
+    }
+
+
+def _anchors_in_pixels(checkpoint: Checkpoint) -> list[list[list[float]]]:
+    pixels = checkpoint.anchors * torch.tensor(checkpoint.strides).view(-1, 1, 1)
+    return [[[round(side, 3) for side in pair] for pair in level] for level in pixels.tolist()]
