@@ -55,11 +55,13 @@ def keys_of(cls: type) -> tuple[Key, ...]:
 
 
 def options_of(cls: type, base: type) -> tuple[Key, ...]:
-    """List the keyword-only constructor parameters of `cls` and of its parents, `base` and above excepted."""
+    """List the keyword-only constructor parameters of `cls`, and of its parents below `base` that it passes them to."""
     keys: dict[str, Key] = {}
-    for parent in cls.__mro__[: cls.__mro__.index(base)]:
-        if "__init__" in vars(parent):
-            keys = {key.name: key for key in _parameters(vars(parent)["__init__"])} | keys
+    constructors = (vars(parent).get("__init__") for parent in cls.__mro__[: cls.__mro__.index(base)])
+    for constructor in filter(None, constructors):
+        keys = {key.name: key for key in _parameters(constructor)} | keys
+        if not _passes_on(constructor):
+            break
     return tuple(keys.values())
 
 
@@ -121,6 +123,10 @@ def _parameters(constructor: Callable[..., None]) -> list[Key]:
         for item in parameters
         if item.kind is item.KEYWORD_ONLY
     ]
+
+
+def _passes_on(constructor: Callable[..., None]) -> bool:
+    return any(item.kind is item.VAR_KEYWORD for item in inspect.signature(constructor).parameters.values())
 
 
 def _resolve_hints(owner: Any) -> dict[str, Any]:
@@ -191,6 +197,8 @@ def _require(fits: bool) -> None:
 
 
 def _bounded(cursor: Cursor, value: Any, bounds: Mapping[str, float]) -> Any:
+    if not isinstance(value, (int, float)):
+        return value  # as in JSON Schema: "auto" has no bounds
     demands = " and ".join(f"{BOUNDS[name][1]} {bound:g}" for name, bound in bounds.items())
     if not all(BOUNDS[name][0](value, bound) for name, bound in bounds.items()):
         raise cursor.value_error(f"must be {demands}, got {value!r}")

@@ -30,7 +30,7 @@ class NetOptions:
     half: bool = False
     gain: float = 1.0
     mode: Literal["fast", "exact"] = "fast"
-    stride: int | Literal["auto"] = "auto"
+    stride: int | Literal["auto"] = field(default="auto", metadata={"minimum": 8})
     scales: tuple[float, ...] = ()
     size: tuple[int, int] = (1, 1)
     crop: Crop = Crop()
@@ -64,7 +64,19 @@ def _observers() -> list[type[Any]]:
         def __init__(self, *, percentile: float, table: Path | None = None, **spec: int) -> None:
             super().__init__(**spec)
 
-    return [HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver, Percentile]
+    class Symmetric(Percentile):
+        name = "symmetric"
+
+        def __init__(self, *, margin: float = 0.0, **spec: Any) -> None:
+            super().__init__(**spec)
+
+    class Most(Percentile):
+        name = "most"
+
+        def __init__(self) -> None:
+            super().__init__(percentile=99.9)
+
+    return [HistogramObserver, MinMaxObserver, PerChannelMinMaxObserver, Percentile, Symmetric, Most]
 
 
 class Plugin:

@@ -144,6 +144,7 @@ MISTAKES = [
     Mistake(
         "union", '"m.pt"', '"m.pt"\nstride = true', '7: [models.m] stride: expected an integer, or "auto", got true'
     ),
+    Mistake("union-bound", '"m.pt"', '"m.pt"\nstride = 4', "7: [models.m] stride: must be at least 8, got 4"),
     Mistake(
         "length", '"m.pt"', '"m.pt"\nsize = [1]', "7: [models.m] size: expected an array of 2 integers, got an array"
     ),
@@ -273,6 +274,12 @@ MISTAKES = [
         "backend",
         'activation = { observer = "percentile" }\nbackend',
         '12: [models.m.quantization.activation] lacks the key "percentile": a finite number',
+    ),
+    Mistake(
+        "option-that-an-observer-fixed",
+        "backend",
+        'activation = { observer = "most", percentile = 5 }\nbackend',
+        '12: [models.m.quantization.activation] unknown key "percentile"; expected one of observer, reduce_range',
     ),
     Mistake(
         "timing",

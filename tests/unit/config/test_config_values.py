@@ -145,6 +145,14 @@ ignored_scope = ["model.24.*"]
     assert quantization.ignored_scope == ("model.24.*",)
 
 
+def test_observers_take_the_options_of_the_parents_that_they_pass_them_to(
+    write: Callable[[str], Path], registry: Registry
+) -> None:
+    recipe = 'quantization.activation = { observer = "symmetric", percentile = 99, margin = 1 }\n'
+    activation = read_config(write(MINIMAL + recipe), registry).models["m"].quantization.activation
+    assert activation.options == {"percentile": 99.0, "margin": 1.0}
+
+
 def test_limits_keep_their_order_and_their_lines(write: Callable[[str], Path], registry: Registry) -> None:
     limits = """\
 thresholds.map.drop_type = "relative"
