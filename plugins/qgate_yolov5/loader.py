@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Options:
+class YoloV5Options:
     """What `[models.X]` takes with `loader = "yolov5"`.
 
     `image_size` is the side of the square that images are fitted into, in pixels. `confidence`, `nms_iou` and
@@ -49,6 +49,7 @@ class Preprocessor:
     image_size: int
 
     def __call__(self, image: NDArray[np.uint8]) -> tuple[tuple[torch.Tensor], Placement]:
+        """Give the batch, and where the image lies in the square."""
         square, placement = letterbox(image, self.image_size)
         planes = torch.from_numpy(np.ascontiguousarray(square.transpose(2, 0, 1)))
         return (planes.unsqueeze(0).float().div_(255),), placement
@@ -60,9 +61,10 @@ class Postprocessor:
 
     anchors: torch.Tensor
     strides: tuple[int, ...]
-    options: Options
+    options: YoloV5Options
 
     def __call__(self, raw_maps: Sequence[torch.Tensor], placement: Placement) -> Detections:
+        """Decode, suppress, and take the boxes back to the original image."""
         options = self.options
         candidates = decode(raw_maps, self.anchors, self.strides, options.confidence).numpy()
         found = detect(candidates, options.confidence, options.nms_iou, options.max_detections)
@@ -73,9 +75,9 @@ class YoloV5Loader:
     """Loads detection checkpoints of YOLOv5 v5.0-v7.0, and the plain ones that `save_checkpoint` writes."""
 
     name: ClassVar[str] = "yolov5"
-    Options: ClassVar[type] = Options
+    Options: ClassVar[type] = YoloV5Options
 
-    def load(self, options: Options) -> LoadedModel:
+    def load(self, options: YoloV5Options) -> LoadedModel:
         """Load a checkpoint as a float32 network with its pre- and postprocessing. Raises `ModelError`."""
         checkpoint = read_checkpoint(options.weights)
         _check(options, checkpoint)
@@ -91,7 +93,7 @@ class YoloV5Loader:
         )
 
 
-def _check(options: Options, checkpoint: Checkpoint) -> None:
+def _check(options: YoloV5Options, checkpoint: Checkpoint) -> None:
     """Check the options against each other and the checkpoint. Raises `ModelError`."""
     side, stride = options.image_size, max(checkpoint.strides)
     if side <= 0 or side % stride:
@@ -107,7 +109,7 @@ def _check(options: Options, checkpoint: Checkpoint) -> None:
         raise ModelError(f"max_detections = {options.max_detections}; expected at least 1", path=options.weights)
 
 
-def _describe(options: Options, checkpoint: Checkpoint) -> dict[str, Any]:
+def _describe(options: YoloV5Options, checkpoint: Checkpoint) -> dict[str, Any]:
     """Describe input and output for those who deploy the model; plain JSON values."""
     side = options.image_size
     return {
