@@ -84,7 +84,7 @@ class Cursor:
     def anchored(self, path: Path) -> Path:
         """Resolve a path against the folder of the file, and `~`. Raises `ConfigError`."""
         try:
-            return self.document.path.parent / path.expanduser()
+            return Path(os.path.normpath(self.document.path.parent / path.expanduser()))
         except RuntimeError as error:  # ~name of a user that does not exist
             raise self.value_error(f'"{path}": {error}') from None
 

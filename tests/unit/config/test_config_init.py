@@ -73,7 +73,7 @@ def test_the_text_is_a_valid_file_with_paths_relative_to_its_folder(
     assert 'weights = "../weights/my net v1.2.pt"' in text.splitlines()
     assert model.options.weights.samefile(weights)
     assert (model.options.scales, model.options.half) == ((0.5, 1.0), True)
-    assert model.data.calibration.options.path == tmp_path / "project" / "../train.txt"
+    assert model.data.calibration.options.path == tmp_path / "train.txt"
     assert {name: threshold.limits for name, threshold in model.thresholds.items()} == {
         "map": {"max_drop": 0.015},
         "size_reduction": {"lower_bound": 0.70},
