@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # A cell decodes centres from 0.5 before its left edge to 0.5 beyond its right edge: `2 * sigmoid - 0.5`.
 _NEAREST, _FARTHEST = -0.5, 1.5
 _MAX_SHAPE_RATIO = 4.0
+_EPSILON = 1e-7  # keeps empty boxes from dividing by zero
 _NEIGHBOURS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 # Objectness is harder to learn on the finer levels, which have more cells; by number of levels, finest first.
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
@@ -139,7 +140,7 @@ def decode(logits: Tensor, chosen: Assignment, anchors: Tensor) -> Tensor:
     return torch.cat((centre, (2 * sigmoid[:, 2:]) ** 2 * anchors[chosen.anchor]), -1)
 
 
-def complete_iou(first: Tensor, second: Tensor, epsilon: float = 1e-7) -> Tensor:
+def complete_iou(first: Tensor, second: Tensor) -> Tensor:
     """Compute the Complete IoU of pairs of boxes (k, 4) as centre x, centre y, width, height; gives (k,).
 
     CIoU = IoU - d^2 / c^2 - a v, of Zheng et al., "Distance-IoU Loss" (2020): d between the centres, c the
@@ -148,12 +149,12 @@ def complete_iou(first: Tensor, second: Tensor, epsilon: float = 1e-7) -> Tensor
     low_1, high_1 = first[:, :2] - first[:, 2:] / 2, first[:, :2] + first[:, 2:] / 2
     low_2, high_2 = second[:, :2] - second[:, 2:] / 2, second[:, :2] + second[:, 2:] / 2
     shared = (torch.minimum(high_1, high_2) - torch.maximum(low_1, low_2)).clamp(min=0).prod(-1)
-    iou = shared / (first[:, 2:].prod(-1) + second[:, 2:].prod(-1) - shared + epsilon)
-    diagonal = (torch.maximum(high_1, high_2) - torch.minimum(low_1, low_2)).square().sum(-1) + epsilon
+    iou = shared / (first[:, 2:].prod(-1) + second[:, 2:].prod(-1) - shared + _EPSILON)
+    diagonal = (torch.maximum(high_1, high_2) - torch.minimum(low_1, low_2)).square().sum(-1) + _EPSILON
     distance = (first[:, :2] - second[:, :2]).square().sum(-1)
     aspect = 4 / math.pi**2 * (_angle(second) - _angle(first)).square()
     with torch.no_grad():
-        trade_off = aspect / (1 - iou + aspect + epsilon)
+        trade_off = aspect / (1 - iou + aspect + _EPSILON)
     return iou - distance / diagonal - trade_off * aspect
 
 

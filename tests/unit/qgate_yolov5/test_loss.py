@@ -26,7 +26,9 @@ def cells_of(box: tuple[float, float, float, float]) -> set[tuple[int, int]]:
         pytest.param((3.5, 5.5), {(5, 3)}, id="mid-cell-is-its-own"),
     ],
 )
-def test_a_box_is_answered_by_its_cell_and_the_nearest_neighbours(centre, expected):
+def test_a_box_is_answered_by_its_cell_and_the_nearest_neighbours(
+    centre: tuple[float, float], expected: set[tuple[int, int]]
+) -> None:
     assert cells_of((*centre, 2.0, 2.0)) == expected
 
 
@@ -34,11 +36,11 @@ def test_a_box_is_answered_by_its_cell_and_the_nearest_neighbours(centre, expect
     ("shape", "matches"),
     [((2.0, 2.0), True), ((7.9, 2.0), True), ((8.1, 2.0), False), ((2.0, 0.51), True), ((2.0, 0.49), False)],
 )
-def test_an_anchor_answers_only_within_a_factor_of_four(shape, matches):
+def test_an_anchor_answers_only_within_a_factor_of_four(shape: tuple[float, float], matches: bool) -> None:
     assert bool(cells_of((3.5, 5.5, *shape))) is matches
 
 
-def test_every_chosen_cell_can_decode_the_box_that_it_answers_for():
+def test_every_chosen_cell_can_decode_the_box_that_it_answers_for() -> None:
     generator = torch.Generator().manual_seed(0)
     boxes = torch.rand(200, 4, generator=generator) * 8 + 0.01
     anchors = torch.tensor([[1.0, 2.0], [3.0, 3.0], [6.0, 4.0]])
@@ -78,12 +80,12 @@ def scalar_ciou(first: tuple[float, ...], second: tuple[float, ...]) -> float:
         ((4, 4, 6, 1), (4, 4, 1, 6)),
     ],
 )
-def test_complete_iou_equals_the_formula_of_its_paper(first, second):
-    boxes = (torch.tensor([box], dtype=torch.float64) for box in (first, second))
-    assert complete_iou(*boxes).item() == pytest.approx(scalar_ciou(first, second), abs=1e-6)
+def test_complete_iou_equals_the_formula_of_its_paper(first: tuple[float, ...], second: tuple[float, ...]) -> None:
+    value = complete_iou(torch.tensor([first], dtype=torch.float64), torch.tensor([second], dtype=torch.float64))
+    assert value.item() == pytest.approx(scalar_ciou(first, second), abs=1e-6)
 
 
-def test_without_targets_only_objectness_costs():
+def test_without_targets_only_objectness_costs() -> None:
     output = torch.full((2, 2 * 8, 4, 4), 0.3)
     loss = DetectionLoss(ONE_LEVEL_ANCHORS, (16,), 3, LossWeights())
     terms = loss([output], torch.zeros(0, 6))
@@ -99,7 +101,7 @@ def perfect_output(*, label: int) -> torch.Tensor:
     return output.view(1, 16, 4, 4)
 
 
-def test_a_perfect_answer_costs_nothing_and_each_fault_shows_in_its_term():
+def test_a_perfect_answer_costs_nothing_and_each_fault_shows_in_its_term() -> None:
     loss = DetectionLoss(ONE_LEVEL_ANCHORS, (16,), 3, LossWeights())
     target = torch.tensor([[0.0, 1.0, 40.0, 24.0, 16.0, 16.0]])
     perfect = loss([perfect_output(label=1)], target)
@@ -111,7 +113,7 @@ def test_a_perfect_answer_costs_nothing_and_each_fault_shows_in_its_term():
     assert elsewhere.objectness.item() > 0.1
 
 
-def test_a_cell_that_two_boxes_claim_takes_its_objectness_from_the_better():
+def test_a_cell_that_two_boxes_claim_takes_its_objectness_from_the_better() -> None:
     loss = DetectionLoss(ONE_LEVEL_ANCHORS, (16,), 3, LossWeights())
     good, bad = [0.0, 1.0, 40.0, 24.0, 16.0, 16.0], [0.0, 1.0, 40.0, 24.0, 5.0, 60.0]
     output = perfect_output(label=1)
@@ -119,7 +121,7 @@ def test_a_cell_that_two_boxes_claim_takes_its_objectness_from_the_better():
     assert orders[0] == orders[1] < 1e-3
 
 
-def test_gradients_reach_every_logit_of_the_answering_cell_and_stay_finite():
+def test_gradients_reach_every_logit_of_the_answering_cell_and_stay_finite() -> None:
     output = torch.zeros(1, 16, 4, 4, requires_grad=True)
     loss = DetectionLoss(ONE_LEVEL_ANCHORS, (16,), 3, LossWeights())
     loss([output], torch.tensor([[0.0, 1.0, 41.0, 23.0, 20.0, 12.0]])).total.backward()
@@ -128,6 +130,6 @@ def test_gradients_reach_every_logit_of_the_answering_cell_and_stay_finite():
     assert (output.grad.view(2, 8, 4, 4)[0, :, 1, 2] != 0).all()
 
 
-def test_weights_scale_as_published():
+def test_weights_scale_as_published() -> None:
     scaled = LossWeights().scaled(num_levels=4, num_classes=20, image_size=1280)
     assert (scaled.box, scaled.objectness, scaled.classification) == pytest.approx((0.0375, 3.0, 0.09375))
