@@ -96,7 +96,7 @@ class DetectionLoss:
     def _level(self, output: Tensor, anchors: Tensor, stride: int, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         images, _, rows, columns = output.shape
         cells = output.view(images, len(anchors), 5 + self.num_classes, rows, columns).movedim(2, -1)
-        anchors, boxes = anchors / stride, targets[:, 2:] / stride
+        anchors, boxes = anchors.to(output.device) / stride, targets[:, 2:] / stride
         chosen = assign(boxes, anchors, rows, columns)
         place = (targets[chosen.target, 0].long(), chosen.anchor, chosen.row, chosen.column)
         answers = cells[place]
