@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
-from scenes import CLASS_NAMES, IMAGE_SIZE, Scene, draw_scene, source_digits
+from scenes import CLASS_NAMES, IMAGE_SIZE, Image, Scene, draw_scene, source_digits
 
 DATA = Path(__file__).parent / "data"
 SEED = 8
@@ -34,10 +34,16 @@ def write_split(split: str, scenes: list[Scene]) -> None:
     folder.mkdir(parents=True)
     names = [f"{index:04}.jpg" for index in range(len(scenes))]
     for name, scene in zip(names, scenes, strict=True):
-        cv2.imwrite(str(folder / name), scene.image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        (folder / name).write_bytes(encode(scene.image))
     document = coco_document(names, scenes)
     (DATA / f"{split}.json").write_text(json.dumps(document) + "\n", encoding="utf-8")
     print(f"{split}: {len(scenes)} images, {len(document['annotations'])} digits")
+
+
+def encode(image: Image) -> bytes:
+    """Encode an image as JPEG."""
+    _, content = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+    return content.tobytes()
 
 
 def coco_document(names: list[str], scenes: list[Scene]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import cv2
 import numpy as np
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits  # type: ignore[import-untyped] # scikit-learn has no stubs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +26,7 @@ Rng: TypeAlias = np.random.Generator
 IMAGE_SIZE = 192
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
-_VAL_FROM = 1348  # of 1797 source digits: the last quarter is written by other people than most of the rest
+_VAL_FROM = 1348  # of 1797 source digits: the last quarter
 _SMALLEST, _LARGEST = 13, 48
 _NARROWEST = 3
 _INK_THRESHOLD = 0.4
@@ -79,7 +79,7 @@ def draw_scene(digits: Sequence[Digit], rng: Rng) -> Scene:
     labels = []
     for _ in range(rng.integers(2, 10)):
         digit = _any_of(digits, rng)
-        if _place(canvas, _render(digit.ink, rng), taken, rng):
+        if _place(canvas, render(digit.ink, rng), taken, rng):
             labels.append(digit.label)
     boxes = np.array(taken, np.float32).reshape(-1, 4)
     for _ in range(rng.integers(2, 8)):
@@ -122,7 +122,7 @@ def _draw_shape(canvas: FloatImage, rng: Rng) -> None:
         cv2.polylines(canvas, [corners], bool(kind == "outline"), colour, thickness, cv2.LINE_AA)
 
 
-def _render(ink: FloatImage, rng: Rng) -> FloatImage:
+def render(ink: FloatImage, rng: Rng) -> FloatImage:
     """Enlarge a digit to a random height and slant; gives its opacity from 0 to 1, cropped to what is seen.
 
     Cubic interpolation of the grey source, then a steeper tone curve, keeps the edges smooth and a pixel wide.
@@ -152,7 +152,7 @@ def _distractor(digits: Sequence[Digit], rng: Rng) -> FloatImage:
     ink = digit.ink.copy()
     halves = (np.s_[:4], np.s_[4:], np.s_[:, :4], np.s_[:, 4:])
     ink[halves[rng.integers(4)]] = 0
-    return _render(ink, rng)
+    return render(ink, rng)
 
 
 def _letter(rng: Rng) -> FloatImage:
@@ -162,7 +162,7 @@ def _letter(rng: Rng) -> FloatImage:
         cv2.polylines(glyph, [stroke.astype(np.int32)], False, 255, int(rng.integers(6, 11)), cv2.LINE_AA)
     # Through 8x8 pixels, as the digits came: sharpness must not tell letters from digits.
     small = cv2.resize(glyph, (8, 8), interpolation=cv2.INTER_AREA)
-    return _render(np.asarray(small / 255, np.float32), rng)
+    return render(np.asarray(small / 255, np.float32), rng)
 
 
 def _place(canvas: FloatImage, opacity: FloatImage, taken: list[Box], rng: Rng) -> bool:
