@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from torch import nn
 
@@ -46,6 +46,9 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "nn.SiLU": nn.SiLU,
 }
 _CHANNEL_DIVISOR = 8
+_LARGEST_NUMBER = 1e6
+
+Number = TypeVar("Number", int, float)
 
 # Where a layer reads: an absolute layer number, -1 for the image, or several of these.
 Source: TypeAlias = "int | tuple[int, ...]"
@@ -65,10 +68,10 @@ class LayerBuilder:
     """Builds layers in order, with the yaml's depth and width multiples, keeping count of channels."""
 
     def __init__(self, yaml: Mapping[str, Any], num_outputs: int) -> None:
-        self.depth = float(yaml.get("depth_multiple", 1.0))
-        self.width = float(yaml.get("width_multiple", 1.0))
+        self.depth = read_number(yaml, "depth_multiple", 1.0)
+        self.width = read_number(yaml, "width_multiple", 1.0)
         self.num_outputs = num_outputs
-        self.channels = [int(yaml.get("ch", 3))]
+        self.channels = [read_number(yaml, "ch", 3)]
 
     def add(self, row: Row) -> nn.Module:
         """Build the layer of `row`, whose sources are absolute (-1: the image). Raises `ModelError`."""
@@ -78,7 +81,7 @@ class LayerBuilder:
         number = max(round(row.number * self.depth), 1) if row.number > 1 else row.number
         try:
             layer, outputs = self._build(row, inputs, number)
-        except TypeError as error:
+        except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise ModelError(f"yaml: {row.kind} does not take {row.arguments!r} ({error})") from error
         self.channels.append(outputs)
         return layer
@@ -103,12 +106,20 @@ class LayerBuilder:
         return (layers[0] if number == 1 else nn.Sequential(*layers)), c2
 
 
+def read_number(yaml: Mapping[str, Any], key: str, default: Number) -> Number:
+    """Read a number of a yaml dict, of the default's type. Raises `ModelError`."""
+    value = yaml.get(key, default)
+    if not isinstance(value, int | float) or not 0 < value < _LARGEST_NUMBER:
+        raise ModelError(f"yaml: {key} is {value!r}; expected a number above 0")
+    return type(default)(value)
+
+
 def read_rows(yaml: Mapping[str, Any]) -> list[Row]:
     """Read the layers of a yaml dict, with sources made absolute (-1 stays the image). Raises `ModelError`."""
-    stored = [*yaml.get("backbone", ()), *yaml.get("head", ())]
-    if not stored:
-        raise ModelError("yaml: no layers; expected backbone and head")
-    return [_row(index, entry) for index, entry in enumerate(stored)]
+    backbone, head = yaml.get("backbone"), yaml.get("head")
+    if not isinstance(backbone, list) or not isinstance(head, list):
+        raise ModelError("yaml: expected lists of layers as backbone and as head")
+    return [_row(index, entry) for index, entry in enumerate(backbone + head)]
 
 
 def _row(index: int, entry: Any) -> Row:

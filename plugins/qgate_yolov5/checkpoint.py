@@ -103,8 +103,7 @@ def _parse_plain(document: dict[str, Any]) -> dict[str, Any]:
         raise ModelError(f"a {_FORMAT} checkpoint whose state_dict or yaml is not a dict")
     return {
         "names": _names(document["names"]),
-        "anchors": _anchors(document["anchors"]),
-        "strides": _strides(document["stride"]),
+        **_levels(document["anchors"], document["stride"]),
         "yaml": yaml,
         "state_dict": _as_float32(state_dict),
         "layers": None,
@@ -114,15 +113,13 @@ def _parse_plain(document: dict[str, Any]) -> dict[str, Any]:
 def _parse_pickled(document: Any) -> dict[str, Any]:
     model = _detection_model(document)
     layers = tuple(model.children()["model"].children().values())
-    head = layers[-1]
     tensors = dict(model.tensors())
     anchors = tensors.pop(f"model.{len(layers) - 1}.anchors", None)
     tensors.pop(f"model.{len(layers) - 1}.anchor_grid", None)  # v5.0; the same in pixels
     return {
         "names": _names(model.get("names")),
-        "anchors": _anchors(anchors),
-        "strides": _strides(head.get("stride")),
-        "yaml": model.get("yaml") or {},
+        **_levels(anchors, layers[-1].get("stride")),
+        "yaml": yaml if isinstance(yaml := model.get("yaml"), dict) else {},
         "state_dict": _as_float32(tensors),
         "layers": layers,
     }
@@ -132,7 +129,7 @@ def _detection_model(document: Any) -> Stored:
     """Find the network: `ema`, where there is one, is what YOLOv5 evaluates."""
     if not isinstance(document, dict):
         raise ModelError(f"holds a {type(document).__name__}, not the dict that YOLOv5's train.py saves")
-    model = document.get("ema") or document.get("model")
+    model = document.get("model") if document.get("ema") is None else document["ema"]
     if not isinstance(model, Stored):
         raise ModelError('holds no network under "ema" or "model"; a state_dict alone is not a YOLOv5 checkpoint')
     if model.kind not in _DETECTION_CLASSES or "model" not in model.children():
@@ -146,11 +143,18 @@ def _detection_model(document: Any) -> Stored:
 
 def _names(stored: Any) -> tuple[str, ...]:
     """Read class names: a list, or a dict by class index as v7.0 writes it."""
-    if isinstance(stored, dict) and sorted(stored) == list(range(len(stored))):
+    if isinstance(stored, dict) and set(stored) == set(range(len(stored))):
         stored = [stored[index] for index in range(len(stored))]
     if not isinstance(stored, list | tuple) or not stored:
         raise ModelError("holds no class names; expected a list, or a dict by class index from 0 on")
     return tuple(str(name) for name in stored)
+
+
+def _levels(anchors: Any, strides: Any) -> dict[str, Any]:
+    anchors, strides = _anchors(anchors), _strides(strides)
+    if len(anchors) != len(strides):
+        raise ModelError(f"holds anchors of {len(anchors)} levels, but {len(strides)} strides")
+    return {"anchors": anchors, "strides": strides}
 
 
 def _anchors(stored: Any) -> torch.Tensor:
@@ -164,7 +168,8 @@ def _anchors(stored: Any) -> torch.Tensor:
 
 def _strides(stored: Any) -> tuple[int, ...]:
     values = stored.tolist() if isinstance(stored, torch.Tensor) else stored
-    if not isinstance(values, list) or not all(isinstance(value, int | float) and value > 0 for value in values):
+    whole = isinstance(values, list) and all(isinstance(v, int | float) and float(v).is_integer() for v in values)
+    if not whole or not values or min(values) < 1:
         raise ModelError(f"holds no strides of its levels, but {values!r}")
     return tuple(int(value) for value in values)
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from qgate.errors import ModelError
 from qgate_yolov5 import blocks
-from qgate_yolov5.architecture import LayerBuilder, absolute_source, read_activation, read_rows
+from qgate_yolov5.architecture import LayerBuilder, absolute_source, read_activation, read_number, read_rows
 from qgate_yolov5.rebuild import rebuild
 
 if TYPE_CHECKING:
@@ -54,13 +54,13 @@ class YoloV5(nn.Module):
         `num_classes` defaults to the yaml's `nc`. The yaml's anchors are in pixels. Raises `ModelError`.
         """
         pixels = _yaml_anchors(yaml)
-        classes = int(yaml["nc"]) if num_classes is None else num_classes
+        classes = num_classes or read_number(yaml, "nc", 0)
         builder, rows = LayerBuilder(yaml, pixels.shape[1] * (5 + classes)), read_rows(yaml)
         network = cls([builder.add(row) for row in rows], [row.source for row in rows], pixels, ())
         _check_head(network, classes)
         if "activation" in yaml:
             network.set_activation(read_activation(str(yaml["activation"])))
-        network.strides = network._measure_strides(int(yaml.get("ch", 3)))
+        network.strides = network.measure_strides()
         network.anchors = pixels / torch.tensor(network.strides).view(-1, 1, 1)
         return network
 
@@ -81,12 +81,18 @@ class YoloV5(nn.Module):
             if isinstance(module, blocks.Conv) and not isinstance(module.act, nn.Identity):
                 module.act = copy.deepcopy(activation)
 
-    def _measure_strides(self, channels: int) -> tuple[int, ...]:
-        """Measure how much each level shrinks an image, without computing anything."""
-        tensors = {name: tensor.to("meta") for name, tensor in self.state_dict().items()}
-        image = torch.empty(1, channels, _PROBE_SIZE, _PROBE_SIZE, device="meta")
-        maps = torch.func.functional_call(self, tensors, (image,))
-        return tuple(_PROBE_SIZE // one.shape[-1] for one in maps)
+    def measure_strides(self) -> tuple[int, ...]:
+        """Measure how much each level shrinks an image. Raises `ModelError` where layers do not fit each other."""
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.inference_mode():
+                maps = self(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
+            return tuple(_PROBE_SIZE // one.shape[-1] for one in maps)
+        except (ArithmeticError, AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            raise ModelError(f"the layers of the network do not fit each other ({error})") from error
+        finally:
+            self.train(was_training)
 
 
 def build_network(checkpoint: Checkpoint) -> YoloV5:
@@ -98,6 +104,7 @@ def build_network(checkpoint: Checkpoint) -> YoloV5:
         network = _untrained(checkpoint)
         _check_head(network, len(checkpoint.names))
         _load_state(network, checkpoint.state_dict)
+        _check_strides(network)
     except ModelError as error:
         raise ModelError(error.message, path=checkpoint.path) from error
     return network.eval()
@@ -126,6 +133,12 @@ def _check_head(network: YoloV5, num_classes: int) -> None:
             f"model.{len(network.model) - 1}.m has {outputs} outputs; expected {expected} "
             f"for {num_classes} classes and {num_anchors} anchors a level"
         )
+
+
+def _check_strides(network: YoloV5) -> None:
+    measured = network.measure_strides()
+    if measured != network.strides:
+        raise ModelError(f"strides {network.strides} are stored, but the network's are {measured}")
 
 
 def _load_state(network: YoloV5, stored: Mapping[str, Tensor]) -> None:
