@@ -101,7 +101,7 @@ def quiet_torch_ao() -> Iterator[None]:
     """Keep the deprecation warnings of torch.ao and torch.jit from users, who may have made warnings errors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\..*")
-        warnings.filterwarnings("ignore", message=r".*(torch\.ao|torch\.jit|observer|erase_node|TracerWarning).*")
+        warnings.filterwarnings("ignore", message=r".*(torch\.ao|torch\.jit|observer|erase_node|TracerWarning|quantized tensor creation).*")
         yield
 
 
