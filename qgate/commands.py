@@ -58,10 +58,14 @@ def init(options: argparse.Namespace) -> int:
     """Write a `qgate.toml` that works as it stands; an existing file stays as it is."""
     from qgate.config.init import propose
     from qgate.files import write_atomically
+    from qgate.local_plugin import load_local_plugin
+    from qgate.plugins import load_registry
 
     if options.output.exists():
         raise ConfigError("is there already; remove it, or name another file with --output", path=options.output)
-    write_atomically(options.output, propose(options.weights, options.data, options.output).encode())
+    folder = options.output.absolute().parent
+    registry = load_registry(plugins=load_local_plugin(folder))
+    write_atomically(options.output, propose(options.weights, options.data, folder, registry).encode())
     sys.stdout.write(f"wrote {options.output}; run `qgate check` or `pytest --qgate`\n")
     return 0
 
@@ -107,9 +111,11 @@ def _run(gate: Gate) -> None:
 def _show(result: Result) -> None:
     from rich.console import Console
 
-    from qgate.reporting.console import print_result
+    from qgate.reporting.console import render
 
-    print_result(Console(), result)
+    console = Console()
+    color = console.color_system is not None and not console.no_color
+    sys.stdout.write(render(result, width=console.width, color=color))
 
 
 def _settings(config: Path) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,14 +57,14 @@ class GateSession:
         self._config = config
         self._reports = reports
         self._finished: dict[str, ModelResult] = {}
-        self._selected = 0
         self._deselected = 0
         self._error: QGateError | None = None
 
     def verdict(self, limit: Limit) -> Verdict:
         """Give the verdict of one limit, running the model's gate where it has not run yet."""
         if limit.model not in self._finished:
-            self._finished[limit.model] = self.gate.run(limit.model, self._progress(limit.model))
+            result = self.gate.run(limit.model, self._progress(limit.model))
+            self._finished[limit.model] = _explain_timing(result) if _is_worker(self._config) else result
         metric = limit.threshold.metric
         for verdict in self._finished[limit.model].verdicts:
             if (verdict.metric, verdict.limit, verdict.slice) == (metric, limit.name, None):
@@ -93,9 +94,8 @@ class GateSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Find what is wrong with models and data before any test runs."""
-        self._selected = len(_limits(session.items)) if hasattr(session, "items") else 0
-        will_run = self._selected or self._config.pluginmanager.has_plugin("dsession")
-        if not will_run or self._config.option.collectonly or _is_worker(self._config):
+        selected = self._controls_workers() or _limits(session.items)
+        if not selected or self._config.option.collectonly or _is_worker(self._config):
             return
         try:
             self.gate.preflight()
@@ -107,38 +107,45 @@ class GateSession:
         """Take over what an xdist worker found."""
         published = getattr(node, "workeroutput", {}).get(_WORKER_OUTPUT)
         if published:
-            self._finished.update(result_from_document(json.loads(published), "an xdist worker's result").models)
+            result = result_from_document(json.loads(published["result"]), "an xdist worker's result")
+            self._finished.update(result.models)
+            self._deselected = published["deselected"]  # each worker collects, and deselects, everything
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Save what was found, also where limits were deselected; an interrupted run leaves the last results alone."""
-        if not self._finished or exitstatus not in _COMPLETE:
-            return
         if _is_worker(self._config):
-            self._config.workeroutput[_WORKER_OUTPUT] = self._result().to_json()  # type: ignore[attr-defined]  # xdist's
-            return
-        try:
-            self._save()
-        except QGateError as error:
-            self._error = error
-            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            output = {"result": self._result().to_json(), "deselected": self._deselected}
+            self._config.workeroutput[_WORKER_OUTPUT] = output  # type: ignore[attr-defined]  # xdist's
+        elif self._finished and exitstatus in _COMPLETE:
+            try:
+                self._save()
+            except QGateError as error:
+                self._error = error
+                session.exitstatus = pytest.ExitCode.USAGE_ERROR
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """Close the run with the table of limits."""
-        if not self._finished:
+        """Close the run with the table of limits, and say what was left out of it."""
+        if self._config.option.collectonly or not (self._finished or self._deselected):
             return
-        from qgate.reporting.console import render
-
         terminalreporter.section("qgate")
-        writer = self._config.get_terminal_writer()
-        terminalreporter.write(render(self._result(), width=writer.fullwidth, color=writer.hasmarkup))
+        if self._finished:
+            self._show(terminalreporter)
         if self._deselected:
-            terminalreporter.write_line(f"partial: {self._deselected} limits were deselected and fail nothing")
+            scope = "PARTIAL" if self._finished else "NOT JUDGED"
+            terminalreporter.write_line(f"qgate: {scope}, limits that were deselected: {self._deselected}", yellow=True)
         if self._error:
             terminalreporter.write_line(f"qgate: error: {one_line(self._error)}", red=True)
+
+    def _show(self, terminalreporter: pytest.TerminalReporter) -> None:
+        from qgate.reporting.console import render
+
+        result = self._result()
+        writer = self._config.get_terminal_writer()
+        terminalreporter.write(render(result, width=writer.fullwidth, color=writer.hasmarkup))
         for report in self._reports:
             if report.destination is None:
-                terminalreporter.section(f"qgate report, {report.reporter.name}")
-                report.write(self._result())
+                terminalreporter.write_line("")
+                report.write(result)
 
     def _save(self) -> None:
         result = self._result()
@@ -153,6 +160,9 @@ class GateSession:
             if model.name in self._finished:
                 result = result.with_model(model.name, self._finished[model.name])
         return result
+
+    def _controls_workers(self) -> bool:
+        return self._config.pluginmanager.has_plugin("dsession")
 
     def _progress(self, model: str) -> Progress:
         """Give plain lines under `-v`, else silence: pytest's own display has no room for a bar."""
@@ -177,7 +187,7 @@ def _config_path(config: pytest.Config) -> Path:
 
 
 def _local_plugins(config: pytest.Config, folder: Path) -> list[tuple[object, str]]:
-    """Give the `conftest.py` beside the configuration, and the root's: as pytest loaded them, else loaded now."""
+    """Give the root's `conftest.py`, if pytest loaded it, and the one beside the configuration, loaded now if not."""
     if config.option.noconftest:
         return []
     loaded = {
@@ -185,12 +195,23 @@ def _local_plugins(config: pytest.Config, folder: Path) -> list[tuple[object, st
         for plugin in config.pluginmanager.get_plugins()
         if (file := getattr(plugin, "__file__", None)) and Path(file).name == FILE_NAME
     }
-    plugins: list[tuple[object, str]] = []
-    for place in dict.fromkeys((config.rootpath, folder)):
-        plugin = loaded.get(place / FILE_NAME)
-        name = str(shown(place / FILE_NAME))
-        plugins += [(plugin, name)] if plugin is not None else load_local_plugin(place)
-    return plugins
+    paths = dict.fromkeys((config.rootpath / FILE_NAME, folder / FILE_NAME))
+    plugins: list[tuple[object, str]] = [(loaded[path], str(shown(path))) for path in paths if path in loaded]
+    return plugins if folder / FILE_NAME in loaded else plugins + load_local_plugin(folder)
+
+
+def _explain_timing(result: ModelResult) -> ModelResult:
+    """Say why a worker judged no speed: other workers' tests would have slowed either arm."""
+    advice = "under xdist no speed is measured, since other tests disturb it; run this limit without -n"
+    verdicts = (
+        replace(verdict, message=f"{verdict.message}; {advice}") if _is_untimed(verdict) else verdict
+        for verdict in result.verdicts
+    )
+    return replace(result, verdicts=tuple(verdicts))
+
+
+def _is_untimed(verdict: Verdict) -> bool:
+    return verdict.metric == "speedup" and verdict.measured is None
 
 
 def _limits(items: Sequence[pytest.Item]) -> list[LimitItem]:

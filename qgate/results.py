@@ -104,8 +104,11 @@ class Result:
         return json.dumps(_finite(asdict(self)), indent=2, allow_nan=False) + "\n"
 
     def save(self, path: Path) -> None:
-        """Write `results.json` atomically."""
-        write_atomically(path, self.to_json().encode())
+        """Write `results.json` atomically. Raises `ResultsError` where that cannot be done."""
+        try:
+            write_atomically(path, self.to_json().encode())
+        except OSError as error:
+            raise ResultsError(f"the results cannot be written: {error}", path=path) from error
 
 
 def load_results(path: Path) -> Result:

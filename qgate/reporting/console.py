@@ -19,21 +19,20 @@ if TYPE_CHECKING:
 _STYLES = {"passed": "green", "failed": "bold red", "error": "bold red", "inconclusive": "yellow"}
 
 
-def print_result(console: Console, result: Result) -> None:
-    """Print the verdict, then a table a model, the worst first."""
+def render(result: Result, *, width: int = 80, color: bool = False) -> str:
+    """Give the verdict, then a table a model, the worst first, as text for `width` columns."""
+    stream = io.StringIO()
+    _print(Console(file=stream, width=width, force_terminal=color, no_color=not color), result)
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _print(console: Console, result: Result) -> None:
     line = headline(result)
     status = next(iter(line.removeprefix("qgate: ").split(",")))
     console.print(Text(line, style=_STYLES.get(status.lower(), "")))
     for name, model in models_worst_first(result):
         console.print()
         _print_model(console, name, model)
-
-
-def render(result: Result, *, width: int = 80, color: bool = False) -> str:
-    """Give the text that `print_result` prints on a terminal of `width` columns."""
-    stream = io.StringIO()
-    print_result(Console(file=stream, width=width, force_terminal=color, no_color=not color), result)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
 def _print_model(console: Console, name: str, model: ModelResult) -> None:

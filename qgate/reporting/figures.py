@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 MISSING = "-"
 
@@ -29,9 +29,9 @@ class Unit:
         return text if value == 0 or any(digit in "123456789" for digit in text) else f"{value:+.0e}"
 
 
-def unit_of(metric: str, figures: Mapping[str, Any]) -> Unit:
-    """Choose the unit of a metric: the core's own have theirs, any other is a plain number unless `figures` says."""
-    return _CORE.get(metric) or _BY_UNIT.get(figures.get("unit", ""), _PLAIN)
+def unit_of(metric: str) -> Unit:
+    """Choose the unit of a metric: the core's own have theirs, any other is a plain number."""
+    return _CORE.get(metric, _PLAIN)
 
 
 def number(value: float) -> str:
@@ -46,7 +46,7 @@ def megabytes(value: float) -> str:
 
 def milliseconds(value: float) -> str:
     """Write seconds as ms."""
-    return f"{value * 1e3:.1f} ms"
+    return f"{value * 1e3:.1f} ms" if value >= 1e-3 else f"{value * 1e3:.3f} ms"  # noqa: PLR2004
 
 
 def seconds(value: float) -> str:
@@ -80,7 +80,6 @@ def _plain_times(value: float) -> str:
 
 
 _PLAIN = Unit(number, number, _plain)
-_BY_UNIT = {"%": Unit(_percent, _percent, _plain_percent), "s": Unit(milliseconds, milliseconds, _plain)}
 _CORE = {
     "size_reduction": Unit(megabytes, _percent, _plain_percent),
     "speedup": Unit(milliseconds, _times, _plain_times),

@@ -59,8 +59,8 @@ def headline(result: Result) -> str:
 
 def caption(name: str, model: ModelResult) -> str:
     """Describe a model in one line: what was quantized how, and on how much it was judged."""
-    recipe = " ".join(str(model.quantization[key]) for key in ("approach", "backend") if key in model.quantization)
-    return f"{name}: int8 {recipe}, {model.num_evaluation_samples} evaluation samples"
+    recipe = [str(model.quantization[key]) for key in ("approach", "backend") if key in model.quantization]
+    return f"{name}: {' '.join(['int8', *recipe])}, {model.num_evaluation_samples} evaluation samples"
 
 
 def footer(model: ModelResult) -> Iterator[tuple[str, str]]:
@@ -72,9 +72,17 @@ def footer(model: ModelResult) -> Iterator[tuple[str, str]]:
     if model.seconds:
         yield "time", _where_time_went(model.seconds)
     yield from (("note", note) for note in model.notes)
+    yield from _reasons(model)
+
+
+def _reasons(model: ModelResult) -> Iterator[tuple[str, str]]:
+    """Say why limits did not pass; those that share a reason share a line."""
+    names: dict[tuple[str, str], list[str]] = {}
     for verdict in worst_first(model):
         if verdict.status != "passed":
-            yield verdict.status, f"{name_of(verdict)}: {verdict.message or 'no reason given'}"
+            names.setdefault((verdict.status, verdict.message), []).append(name_of(verdict))
+    for (status, message), limits in names.items():
+        yield status, f"{', '.join(limits)}: {message or 'no reason given'}"
 
 
 def name_of(verdict: Verdict) -> str:
@@ -85,7 +93,7 @@ def name_of(verdict: Verdict) -> str:
 
 def _row(verdict: Verdict, model: ModelResult) -> Row:
     figures = model.metrics.get(verdict.metric, {})
-    unit = unit_of(verdict.metric, figures)
+    unit = unit_of(verdict.metric)
     whole = {} if verdict.slice else figures
     return Row(
         name=name_of(verdict),

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from toy_project import HELD, MISSED, SPEED
+
+if TYPE_CHECKING:
+    from toy_project import Project
+
+pytest.importorskip("xdist")
+
+
+def test_workers_judge_and_the_controller_saves(project: Project) -> None:
+    project.configure(MISSED, SPEED)
+    project.write("tests/test_other.py", "def test_other():\n    pass\n")
+    project.write("pytest.ini", "[pytest]\ntestpaths = tests\n")
+
+    result = project.pytester.runpytest_subprocess("--qgate", "-n2", "--junitxml=junit.xml")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.assert_outcomes(passed=2, failed=2)
+    result.stdout.fnmatch_lines(["*speedup.lower_bound: not measured: *; under xdist no speed is measured*"])
+    result.stdout.fnmatch_lines(["qgate: FAILED, 2 of 3 limits not held*"])
+    assert {verdict["status"] for verdict in project.results()["models"]["toy"]["verdicts"]} == {
+        "passed",
+        "failed",
+        "error",
+    }
+    assert 'name="measured"' in project.text("junit.xml")
+
+
+def test_a_mistake_stops_the_controller(project: Project) -> None:
+    project.configure(HELD)
+    project.write("qgate.toml", project.text("qgate.toml").replace('"toy:data" }', '"toy:no_data" }'))
+
+    result = project.pytester.runpytest_subprocess("--qgate", "-n2")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["ERROR: qgate.toml:*: the evaluation data is empty"])
