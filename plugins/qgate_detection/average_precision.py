@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     Bools = NDArray[np.bool_]
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
 # COCO's points of recall, 0 to 1. Made by this product, as numpy's linspace does in pycocotools: 7 * 0.01 is above
 # 0.07 in the last bit, and a recall of 7/100 does not reach it.
 _STEP, _NUM_POINTS = 0.01, 101
+
+_TILE = 1 << 15  # elements of a working array
+_FEW_ROWS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,15 +65,22 @@ def average_precision(matches: ClassMatches, weights: Floats) -> Floats:
 
 
 def _interpolate(hits: Floats, seen: Floats, num_targets: Floats) -> Floats:
-    """Average the precision over the points of recall; `hits` and `seen` are (true positives, rows)."""
-    if len(hits) == 0:
-        return np.zeros_like(num_targets)
-    precision = hits / (seen + np.spacing(1.0))
+    """Average the precision over points of recall; `hits` and `seen` are (true positives, rows). Overwrites `seen`."""
+    total, reached = np.zeros_like(num_targets), np.zeros((1, len(num_targets)))
+    seen += np.spacing(1.0)  # pycocotools' guard against 0/0
+    precision = np.divide(hits, seen, out=seen)
     _accumulate(np.maximum, precision[::-1])
-    reached = _points_up_to(hits / np.where(num_targets > 0, num_targets, 1.0))
-    total: Floats = reached[0] * precision[0]
-    total += np.einsum("kr,kr->r", reached[1:] - reached[:-1], precision[1:])
+    divisor = np.where(num_targets > 0, num_targets, 1.0)
+    for tile in _tiles(*hits.shape):
+        reached = np.concatenate([reached[-1:], _points_up_to(hits[tile] / divisor)])
+        total += np.einsum("kr,kr->r", reached[1:] - reached[:-1], precision[tile])
     return total / _NUM_POINTS
+
+
+def _tiles(height: int, width: int) -> Iterator[slice]:
+    """Cut rows into tiles that stay in the cache: larger temporary arrays cost ten times their arithmetic."""
+    step = max(1, _TILE // width)
+    return (slice(start, start + step) for start in range(0, height, step))
 
 
 def _points_up_to(recall: Floats) -> Floats:
@@ -96,7 +108,10 @@ def _subtract_ignored(seen: Floats, weights: Floats, image: Ints, ignored: Ints,
         seen -= sums[np.searchsorted(ignored, positions)]
 
 
-def _accumulate(operation: np.ufunc, rows: Floats) -> None:
-    """Accumulate along the first axis, in place; row by row, four times as fast as `operation.accumulate`."""
-    for before, row in pairwise(rows):
+def _accumulate(operation: np.ufunc, values: Floats) -> None:
+    """Accumulate along the first axis, in place."""
+    if values.shape[1] < _FEW_ROWS:
+        operation.accumulate(values, axis=0, out=values)
+        return
+    for before, row in pairwise(values):  # on long rows four times as fast as `accumulate`
         operation(before, row, out=row)

@@ -71,11 +71,11 @@ def pool_boxes(
     detections, targets = [pair[0] for pair in images], [pair[1] for pair in images]
     image, target_image = _image_indices(detections), _image_indices(targets)
     label = _join([item.classes for item in detections], np.int64)
-    score = _join([item.scores for item in detections], np.float64)
-    rank = _rank(image, label, score)
-    order = np.lexsort((rank, image, -score, label))
+    score = _join([item.scores for item in detections], np.float32)
+    order = np.lexsort((-score, label))
+    rank = _occurrence(image[order] * (label.max(initial=0) + 1) + label[order])
     if max_detections is not None:
-        order = order[rank[order] < max_detections]
+        order, rank = order[rank < max_detections], rank[rank < max_detections]
     position = np.full(len(image), -1)
     position[order] = np.arange(len(order))
     pair_detection, pair_target, pair_overlap = _pairs(images, min_overlap)
@@ -83,7 +83,7 @@ def pool_boxes(
     return BoxPool(
         image=image[order],
         label=label[order],
-        rank=rank[order],
+        rank=rank,
         area=_join([_areas(item.boxes) for item in detections], np.float64)[order],
         target_image=target_image,
         target_label=_join([item.classes for item in targets], np.int64),
@@ -132,17 +132,16 @@ def _rounds(pool: BoxPool, target_ignored: Bools) -> list[tuple[Ints, Ints]]:
 
 
 def _run_starts(values: Ints) -> Ints:
-    return np.flatnonzero(np.append(True, values[1:] != values[:-1]))
+    return np.flatnonzero(np.append(True, values[1:] != values[:-1])[: len(values)])
 
 
-def _rank(image: Ints, label: Ints, score: Floats) -> Ints:
-    """Count, for each detection, those before it in its image and class by falling score."""
-    order = np.lexsort((-score, label, image))
-    new_group = np.append(True, (np.diff(image[order]) != 0) | (np.diff(label[order]) != 0))[: len(order)]
-    place = np.arange(len(order))
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[order] = place - np.maximum.accumulate(np.where(new_group, place, 0))
-    return rank
+def _occurrence(keys: Ints) -> Ints:
+    """Count, for each element, the equal ones before it."""
+    order = np.argsort(keys, kind="stable")
+    starts = _run_starts(keys[order])
+    occurrence = np.empty(len(keys), dtype=np.int64)
+    occurrence[order] = np.arange(len(keys)) - np.repeat(starts, np.diff(np.append(starts, len(keys))))
+    return occurrence
 
 
 def _pairs(images: Sequence[tuple[Detections, Targets]], min_overlap: float) -> tuple[Ints, Ints, Floats]:

@@ -79,12 +79,10 @@ class MeanAveragePrecision(BoxMetric):
     def compute(self, weights: Floats, where: Mapping[str, str] | None = None) -> Floats:
         """Compute mAP for each row of `weights` (rows, images); classes without targets in a row are left out."""
         by_image = np.ascontiguousarray(weights.T, dtype=np.float64)
-        classes = self._classes(where or {})
         total, num_classes = np.zeros(len(weights)), np.zeros(len(weights))
-        for matches in classes:
-            value = average_precision(matches, by_image)
-            defined = np.isfinite(value)
-            total[defined] += value[defined]
+        for matches in self._classes(where or {}):
+            defined = matches.num_targets @ by_image > 0
+            total += np.where(defined, average_precision(matches, by_image), 0.0)
             num_classes += defined
         return _mean(total, num_classes)
 

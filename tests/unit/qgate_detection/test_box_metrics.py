@@ -95,6 +95,18 @@ def test_map_of_normalized_weights_equals_that_of_counts() -> None:
     assert metric.compute(weights / 32) == pytest.approx(metric.compute(weights), abs=1e-12)
 
 
+def test_an_ignored_detection_before_an_absent_true_positive_leaves_nothing_seen() -> None:
+    box, crowd = (0.0, 0.0, 10.0, 10.0), (3.0, 0.0, 40.0, 10.0)  # seven tenths of the box are in the crowd
+    images = [
+        (detect((*box, 0.9, 0)), label((*crowd, 0), crowd=(True,))),
+        (detect((*box, 0.8, 0)), label((*box, 0))),
+        (detect((*box, 0.7, 0)), label((*box, 0))),
+    ]
+    value = fill(MeanAveragePrecision(["thing"]), images).compute(np.array([[3.0, 0.0, 1.0]]))
+    expected = coco_evaluation([images[index] for index in (0, 0, 0, 2)], 1).stats[0]
+    assert value == pytest.approx([expected], abs=1e-9)
+
+
 def test_a_class_without_targets_in_a_resample_is_left_out_of_it() -> None:
     box = (0.0, 0.0, 10.0, 10.0)
     metric = fill(
