@@ -43,7 +43,7 @@ class YoloDataset(BoxDataset):
         labels = _read_all(images, len(names or class_names))
         if require_targets:
             _check_evaluable(images, labels, options.path)
-        return cls(images, labels, names or class_names)
+        return cls(images, _with_backgrounds(labels), names or class_names)
 
 
 def _images_and_names(options: YoloOptions) -> tuple[list[ImageFile], tuple[str, ...]]:
@@ -60,6 +60,11 @@ def _images_and_names(options: YoloOptions) -> tuple[list[ImageFile], tuple[str,
 def _read_all(images: Sequence[ImageFile], num_classes: int) -> list[YoloLabels | None]:
     files = [find_labels(image.path) for image in images]
     return [read_labels(file, num_classes) if file else None for file in files]
+
+
+def _with_backgrounds(labels: Sequence[YoloLabels | None]) -> Sequence[YoloLabels | None]:
+    """Say that images without a label file hold nothing, where others have one: then the set is a labelled one."""
+    return [item or YoloLabels.nothing() for item in labels] if any(labels) else labels
 
 
 def _check_evaluable(images: Sequence[ImageFile], labels: Sequence[YoloLabels | None], path: Path) -> None:

@@ -29,6 +29,11 @@ class YoloLabels:
     classes: NDArray[np.int64]
     boxes: NDArray[np.float64]
 
+    @classmethod
+    def nothing(cls) -> YoloLabels:
+        """Give the labels of an image of background."""
+        return cls(np.zeros(0, dtype=np.int64), np.zeros((0, 4)))
+
     def class_indices(self) -> frozenset[int]:
         """Give the classes in the image."""
         return frozenset(self.classes.tolist())
