@@ -96,12 +96,17 @@ def convert(prepared: torch.fx.GraphModule, config: BackendConfig) -> torch.fx.G
         return convert_to_reference_fx(prepared, backend_config=config)
 
 
+_DEPRECATIONS = r".*(torch\.ao|torch\.jit|observer|erase_node|TracerWarning|quantized tensor creation).*"
+
+
 @contextlib.contextmanager
 def quiet_torch_ao() -> Iterator[None]:
     """Keep the deprecation warnings of torch.ao and torch.jit from users, who may have made warnings errors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\..*")
-        warnings.filterwarnings("ignore", message=r".*(torch\.ao|torch\.jit|observer|erase_node|TracerWarning|quantized tensor creation).*")
+        warnings.filterwarnings(
+            "ignore", message=r".*(torch\.ao|torch\.jit|observer|erase_node|TracerWarning|quantized tensor creation).*"
+        )
         yield
 
 
