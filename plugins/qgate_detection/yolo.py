@@ -9,15 +9,13 @@ from qgate.errors import DataError
 from qgate_detection.data_yaml import read_data_yaml
 from qgate_detection.dataset import BoxDataset, check_any_target, check_class_count, check_class_order
 from qgate_detection.images import ImageFile, list_images
-from qgate_detection.yolo_labels import find_labels, read_labels
+from qgate_detection.yolo_labels import YoloLabels, find_labels, read_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from typing_extensions import Self
-
-    from qgate_detection.yolo_labels import YoloLabels
 
 
 @dataclass(frozen=True)
