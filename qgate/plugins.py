@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pluggy
@@ -145,10 +146,13 @@ def load_registry(modules: Iterable[str] = (), plugins: Iterable[tuple[object, s
 
 
 def _load_entry_points(manager: pluggy.PluginManager) -> None:
-    try:
-        manager.load_setuptools_entrypoints("qgate")
-    except Exception as error:  # an installed plugin's import may raise anything
-        raise PluginError(f'a plugin of the entry-point group "qgate" cannot be loaded: {_brief(error)}') from error
+    # Not by pluggy, which skips the second of two plugins of one name.
+    for point in entry_points(group="qgate"):
+        try:
+            plugin = point.load()
+        except Exception as error:  # an installed plugin's import may raise anything
+            raise PluginError(f'installed plugin "{point.name}" ({point.value}) fails: {_brief(error)}') from error
+        _register(manager, plugin, point.name)
 
 
 def _import(name: str) -> object:
@@ -172,7 +176,9 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
 def _check_marked(plugin: object, name: str) -> None:
     """Refuse a hook without `@qgate.hookimpl`: pluggy would not see it, and nothing would be registered."""
     for attribute in dir(plugin):
-        if attribute.startswith("qgate_register_") and not hasattr(getattr(plugin, attribute), "qgate_impl"):
+        if attribute.startswith(("qgate_register_", "qgate_propose_")) and not hasattr(
+            getattr(plugin, attribute), "qgate_impl"
+        ):
             raise PluginError(f'plugin "{name}": {attribute} is not marked as a hook; put @qgate.hookimpl above it')
 
 

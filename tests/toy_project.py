@@ -134,5 +134,5 @@ class Project(Folder):
         self.pytester = pytester
 
     def run(self, *arguments: str) -> pytest.RunResult:
-        """Run pytest in this process."""
-        return self.pytester.runpytest_inprocess("-p", "no:cacheprovider", *arguments)
+        """Run pytest in this process, without a plugin that would import all of Hypothesis again each time."""
+        return self.pytester.runpytest_inprocess("-p", "no:hypothesispytest", *arguments)

@@ -133,8 +133,11 @@ def _is_module_class(module: str, name: str) -> bool:
     return isinstance(known, type) and issubclass(known, nn.Module) and known.__module__ == module
 
 
-class _Unpickler(pickle.Unpickler):
-    """Unpickles what a YOLOv5 checkpoint needs, and refuses a pickle that names anything else."""
+class _Unpickler(pickle._Unpickler):
+    """Unpickles what a YOLOv5 checkpoint needs, and refuses a pickle that names anything else.
+
+    It is Python's unpickler in Python: that in C takes all memory at a damaged index into its memo.
+    """
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(io.BytesIO(_read(archive, f"{root}data.pkl")), encoding="utf-8")
@@ -170,9 +173,9 @@ class _Unpickler(pickle.Unpickler):
         """Read the storage that a tensor refers to: ("storage", type, key, location, number of elements)."""
         _tag, dtype, key, _location, _numel = reference
         if key not in self._storages:
-            content = bytearray(_read(self._archive, f"{self._root}data/{key}"))
-            storage = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
-            self._storages[key] = storage
+            content = _read(self._archive, f"{self._root}data/{key}")
+            storage = torch.frombuffer(bytearray(content), dtype=torch.uint8) if content else torch.empty(0)
+            self._storages[key] = storage.view(dtype)
         return self._storages[key]
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import pickle
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qgate.errors import ArtifactError
+from qgate.errors import ArtifactError, QGateError
 from qgate.files import write_atomically
 from qgate.quantization.codec import decode, encode
 from qgate.results import Artifact
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["artifact_bytes", "float_bytes", "load_artifact", "read_header", "write_artifact"]
 
 FORMAT = "qgate-artifact-1"
+_SEAL = b"\nqgate-sha256:"
+_SEAL_BYTES = len(_SEAL) + 64
 
 
 @dataclass(frozen=True)
@@ -84,12 +84,18 @@ def load_artifact(path: Path | str, *, registry: Registry | None = None) -> torc
     """
     path = Path(path)
     contents = _read(path)
-    backend = _backend(contents.header, path, registry)
     try:
+        backend = _backend(contents.header, registry)
         reference = decode(contents.graph, contents.tensors)
         lowered: torch.nn.Module = backend.lower(reference, _example_inputs(contents.header["inputs"]))
     except ArtifactError as error:
         raise ArtifactError(error.message, path=path) from error
+    except QGateError:
+        raise
+    except Exception as error:
+        raise ArtifactError(
+            f"cannot be rebuilt ({type(error).__name__}: {error}); export the model again", path=path
+        ) from error
     return lowered
 
 
@@ -105,67 +111,68 @@ def _example_inputs(inputs: list[dict[str, Any]]) -> tuple[torch.Tensor, ...]:
     return tuple(values)
 
 
-def _backend(header: dict[str, Any], path: Path, registry: Registry | None) -> Any:
+def _backend(header: dict[str, Any], registry: Registry | None) -> Any:
     if registry is None:
         from qgate.plugins import load_registry
 
         registry = load_registry()
     recipe = header["quantization"]
     if recipe["backend"] not in registry.backends:
-        raise ArtifactError(f'needs backend "{recipe["backend"]}"; install the plugin that has it', path=path)
+        raise ArtifactError(f'needs backend "{recipe["backend"]}"; install the plugin that has it')
     backend = registry.backends.get(recipe["backend"])()
     reason = backend.is_available()
     if reason:
-        raise ArtifactError(f'needs backend "{recipe["backend"]}", but {reason}', path=path)
+        raise ArtifactError(f'needs backend "{recipe["backend"]}", but {reason}')
     if backend.needs_reduced_range() and not recipe["reduce_range"]:
         raise ArtifactError(
             f'was made with the full int8 range on {header["environment"]["cpu"]}; the "{recipe["backend"]}" kernels '
-            "saturate on this CPU, which has no VNNI; export it here, or with reduce_range = true",
-            path=path,
+            "saturate on this CPU, which has no VNNI; export it here, or with reduce_range = true"
         )
     return backend
 
 
 def _pack(contents: Contents) -> bytes:
-    digest = _digest(contents)
+    """Give the archive that torch writes, and behind it the hash of its every byte: torch itself checks only some."""
     document = {
         "format": FORMAT,
-        "sha256": digest,
         "header": json.dumps(contents.header, sort_keys=True),
         "graph": json.dumps(contents.graph, separators=(",", ":")),
         "tensors": contents.tensors,
     }
     stream = io.BytesIO()
     torch.save(document, stream)
-    return stream.getvalue()
+    archive = stream.getvalue()
+    return archive + _SEAL + hashlib.sha256(archive).hexdigest().encode()
 
 
 def _read(path: Path) -> Contents:
-    try:
-        document = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise ArtifactError("no such file; run the gate or `qgate export` first", path=path) from None
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise ArtifactError("is damaged or no qgate artifact; export the model again", path=path) from error
+    document = _unpickled(_unsealed(path), path)
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ArtifactError(f"is no qgate artifact (expected format {FORMAT}); export the model again", path=path)
     try:
-        contents = Contents(json.loads(document["header"]), json.loads(document["graph"]), document["tensors"])
-        intact = _digest(contents) == document["sha256"]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return Contents(json.loads(document["header"]), json.loads(document["graph"]), document["tensors"])
+    except (KeyError, TypeError, ValueError) as error:
         raise ArtifactError("is damaged; export the model again", path=path) from error
-    if not intact:
+
+
+def _unsealed(path: Path) -> bytes:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactError("no such file; run the gate or `qgate export` first", path=path) from None
+    except OSError as error:
+        raise ArtifactError(f"cannot be read: {error.strerror or error}", path=path) from error
+    archive, seal = content[:-_SEAL_BYTES], content[-_SEAL_BYTES:]
+    if not seal.startswith(_SEAL):
+        raise ArtifactError("is truncated, damaged or no qgate artifact; export the model again", path=path)
+    if seal[len(_SEAL) :] != hashlib.sha256(archive).hexdigest().encode():
         raise ArtifactError("its content does not match its checksum; export the model again", path=path)
-    return contents
+    return archive
 
 
-def _digest(contents: Contents) -> str:
-    """Hash everything that an artifact holds, independently of how torch lays it out in the file."""
-    digest = hashlib.sha256()
-    for document in (contents.header, contents.graph):
-        digest.update(json.dumps(document, sort_keys=True).encode())
-    for name, tensor in sorted(contents.tensors.items()):
-        described = f"{name}|{tensor.dtype}|{list(tensor.shape)}".encode()
-        digest.update(struct.pack("<Q", len(described)) + described)
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
+def _unpickled(archive: bytes, path: Path) -> Any:
+    """Read data and tensors; `weights_only` refuses a pickle that names anything else."""
+    try:
+        return torch.load(io.BytesIO(archive), map_location="cpu", weights_only=True)
+    except Exception as error:  # a crafted archive makes torch raise anything
+        raise ArtifactError("is damaged or no qgate artifact; export the model again", path=path) from error

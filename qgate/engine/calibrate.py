@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from qgate.errors import DataError
+from qgate.engine.evaluate import brief, read_sample
+from qgate.errors import DataError, ModelError, QGateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -38,14 +39,23 @@ def calibrate(
 ) -> None:
     """Run the chosen samples through the observed module, one after another; a second thread reads ahead."""
     with torch.no_grad():
-        for inputs in _inputs(loaded, dataset, chosen):
-            observed(*inputs)
+        for index, inputs in zip(chosen, _inputs(loaded, dataset, chosen), strict=True):
+            try:
+                observed(*inputs)
+            except Exception as error:
+                raise ModelError(f"the model failed at calibration sample {index}: {brief(error)}") from error
             progress.advance()
 
 
 def _inputs(loaded: LoadedModel, dataset: Dataset, chosen: Sequence[int]) -> Iterator[Any]:
     def read(index: int) -> Any:
-        return loaded.preprocess(dataset.sample(index).input)[0]
+        sample = read_sample(dataset, index)
+        try:
+            return loaded.preprocess(sample.input)[0]
+        except QGateError:
+            raise
+        except Exception as error:
+            raise ModelError(f'preprocess failed at sample "{sample.id}": {brief(error)}') from error
 
     indices = iter(chosen)
     with ThreadPoolExecutor(1, "qgate-read", torch.set_num_threads, (1,)) as pool:

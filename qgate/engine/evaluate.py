@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qgate.errors import ModelError, QGateError
+from qgate.errors import DataError, ModelError, PluginError, QGateError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from qgate.engine.progress import Progress
     from qgate.protocols import Dataset, LoadedModel, Metric, Sample
 
-__all__ = ["Arms", "evaluate"]
+__all__ = ["Arms", "brief", "evaluate", "read_sample"]
 
 Arms = dict[str, torch.nn.Module]
 
@@ -36,7 +37,7 @@ def evaluate(
     for sample, predictions in _predictions(loaded, arms, dataset):
         for arm, prediction in predictions.items():
             for metric in metrics[arm].values():
-                metric.update(sample.id, prediction, sample.target)
+                _update(metric, sample, prediction, arm)
         progress.advance()
 
 
@@ -44,11 +45,11 @@ def _predictions(loaded: LoadedModel, arms: Arms, dataset: Dataset) -> Iterator[
     threads = torch.get_num_threads()
 
     def predict(index: int) -> tuple[Sample, dict[str, Any]]:
-        sample = dataset.sample(index)
+        sample = read_sample(dataset, index)
         with torch.inference_mode():
             return sample, _predict(loaded, arms, sample)
 
-    workers = max(1, len(os.sched_getaffinity(0)) // threads)
+    workers = max(1, _cores() // threads)
     # The thread count is a setting of each thread in OpenMP, so each worker sets its own.
     with ThreadPoolExecutor(workers, "qgate", torch.set_num_threads, (threads,)) as pool:
         try:
@@ -58,11 +59,48 @@ def _predictions(loaded: LoadedModel, arms: Arms, dataset: Dataset) -> Iterator[
             raise
 
 
-def _predict(loaded: LoadedModel, arms: Arms, sample: Sample) -> dict[str, Any]:
+def read_sample(dataset: Dataset, index: int) -> Sample:
+    """Read one sample. Raises `DataError`, which names it where the data set does not."""
     try:
-        inputs, context = loaded.preprocess(sample.input)
-        return {arm: loaded.postprocess(module(*inputs), context) for arm, module in arms.items()}
+        return dataset.sample(index)
     except QGateError:
         raise
     except Exception as error:
-        raise ModelError(f'sample "{sample.id}" cannot be run: {type(error).__name__}: {error}') from error
+        raise DataError(f"sample {index} cannot be read: {brief(error)}") from error
+
+
+def brief(error: Exception) -> str:
+    """Say in one line what was raised, and on which line of which file."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno}, in {frame.name})"
+
+
+def _predict(loaded: LoadedModel, arms: Arms, sample: Sample) -> dict[str, Any]:
+    step = "preprocess"
+    try:
+        inputs, context = loaded.preprocess(sample.input)
+        predictions = {}
+        for arm, module in arms.items():
+            step = f"the {arm} model"
+            output = module(*inputs)
+            step = f"postprocess (of the {arm} model's output)"
+            predictions[arm] = loaded.postprocess(output, context)
+    except QGateError:
+        raise
+    except Exception as error:
+        raise ModelError(f'{step} failed at sample "{sample.id}": {brief(error)}') from error
+    return predictions
+
+
+def _update(metric: Metric, sample: Sample, prediction: Any, arm: str) -> None:
+    try:
+        metric.update(sample.id, prediction, sample.target)
+    except QGateError:
+        raise
+    except Exception as error:
+        raise PluginError(f'metric "{metric.name}" failed at sample "{sample.id}" ({arm}): {brief(error)}') from error
+
+
+def _cores() -> int:
+    """Count the cores that this process may use, where the system says."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -37,7 +37,7 @@ class FactoryLoader:
     Options: ClassVar[type] = FactoryOptions
 
     def load(self, options: FactoryOptions) -> LoadedModel:
-        """Call the function. Raises `ConfigError` where it is not found, `ModelError` where it returns another thing."""
+        """Call the function. Raises `ConfigError` where it is not found, `ModelError` where it returns no model."""
         made = _call(options.factory)
         if isinstance(made, LoadedModel):
             return made

@@ -37,7 +37,9 @@ def _judge_limit(threshold: ThresholdConfig, limit: str, value: float, figures: 
         return Verdict(
             metric, limit, value, None, "error", f"{_why_undefined(limit, figures)}; a missing value has not passed"
         )
-    passed = measured >= value if limit == "lower_bound" else measured <= value
+    # A difference of two values that meets its limit exactly may miss it by the rounding of float64.
+    equal = math.isclose(measured, value, rel_tol=1e-9, abs_tol=1e-12)
+    passed = equal or (measured >= value if limit == "lower_bound" else measured <= value)
     message = "" if passed else _miss(threshold, limit, value, measured, figures)
     return Verdict(metric, limit, value, measured, "passed" if passed else "failed", message)
 
@@ -65,9 +67,9 @@ def _miss(threshold: ThresholdConfig, limit: str, value: float, measured: float,
         percent = threshold.drop_type == "relative"
         said = f"{measured:.2%} of" if percent else f"{measured:.4f} from"
         allowed = f"{value:.2%}" if percent else f"{value:.4f}"
-        return (
-            f"fell by {said} float32's {figures['baseline']:.4f}, to {figures['candidate']:.4f}; allowed is {allowed}"
-        )
+        moved = "fell" if figures["candidate"] <= figures["baseline"] else "rose"
+        change = f"{moved} by {said} float32's {figures['baseline']:.4f}, to {figures['candidate']:.4f}"
+        return f"{change}; allowed is {allowed}"
     if "value" in figures:
         return f"is {measured:.3f}, at least {value:g} is required{_against(figures)}"
     relation = "at least" if limit == "lower_bound" else "at most"

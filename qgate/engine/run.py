@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import time
-import traceback
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
 from qgate.engine.artifact import artifact_bytes, float_bytes, load_artifact, write_artifact
-from qgate.engine.evaluate import evaluate
+from qgate.engine.evaluate import brief, evaluate
 from qgate.engine.figures import metric_figures, size_figures
 from qgate.engine.judge import judge
 from qgate.engine.progress import StepClock
@@ -66,7 +65,7 @@ class Run:
         except QGateError as error:
             reason = str(error)
         except Exception as error:  # noqa: BLE001  # a crash of a plugin or of torch is a failure with a reason
-            reason = _crash(error)
+            reason = " ".join(brief(error).split())
         if not reason and not timing:
             reason = "timing was switched off for this run"
         verdicts = judge(self.model.thresholds, self.metrics, reason)
@@ -140,10 +139,3 @@ class Run:
             timing = measure(forms, example_inputs, self.model.timing, progress)
         settings = self.config.qgate
         self.metrics["speedup"] = compare(timing, self.model.timing.baseline_form, settings.confidence, settings.seed)
-
-
-def _crash(error: Exception) -> str:
-    """Say what crashed and where, in one line."""
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said} ({frame.filename}:{frame.lineno}, in {frame.name})"

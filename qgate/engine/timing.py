@@ -68,8 +68,13 @@ def measure(
 
 
 def compare(timing: Timing, baseline: BaselineForm, confidence: float, seed: int) -> dict[str, object]:
-    """Give the `speedup` figures of `results.json`, times in seconds; the form `int8` is the candidate."""
+    """Give the `speedup` figures of `results.json`, times in seconds; the form `int8` is the candidate.
+
+    Raises `QuantizationError` where the model has no such baseline form.
+    """
     floats = [form for form in timing.seconds if form != "int8"]
+    if baseline not in {"fastest", *floats}:
+        raise QuantizationError(f'the model has no form "{baseline}" to compare with, only {", ".join(floats)}')
     form = min(floats, key=timing.median) if baseline == "fastest" else baseline
     numerator, denominator = timing.seconds[form], timing.seconds["int8"]
     return {

@@ -1,14 +1,13 @@
 """A traced graph as data: JSON and plain tensors, both ways, with nothing pickled and nothing named but torch.
 
-A decoded graph can call only what the allow-lists below admit: torch's tensor functions, methods of tensors, and
-modules of torch.nn. Int8 weights are stored as int8; the reference modules that hold them keep float weights in memory.
-A module that FX kept whole because it cannot be traced symbolically travels as a TorchScript archive.
+A decoded graph can call only what `allowed` admits: torch's tensor functions, methods of tensors, and modules of
+torch.nn. Int8 weights are stored as int8; the reference modules that hold them keep float weights in memory.
+A module that FX kept whole and that is no data (a user's own, or torch's GRU) travels as a TorchScript archive.
 """
 
 from __future__ import annotations
 
 import io
-import keyword
 import math
 import operator
 from importlib import import_module
@@ -18,6 +17,7 @@ import torch
 from torch.ao.nn.quantized.reference.modules.utils import ReferenceQuantizedModule
 
 from qgate.errors import ArtifactError
+from qgate.quantization.allowed import check_node, check_script, function, function_path, is_identifier, is_name
 from qgate.quantization.prepare import quiet_torch_ao
 
 __all__ = ["decode", "encode"]
@@ -29,20 +29,6 @@ Document = dict[str, Any]
 Tensors = dict[str, torch.Tensor]
 
 _MODULE_PACKAGES = ("torch.nn.modules.", "torch.ao.nn.quantized.reference.modules.", "torch.ao.nn.intrinsic.modules.")
-_OPERATORS = frozenset(
-    {"add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "pos", "pow", "matmul", "getitem", "eq", "ne"}
-    | {"lt", "le", "gt", "ge", "and_", "or_", "invert", "iadd", "imul", "isub"}
-)
-_BUILTINS: dict[str, Callable[..., Any]] = {
-    "getattr": getattr,
-    "len": len,
-    "int": int,
-    "float": float,
-    "max": max,
-    "min": min,
-}
-# Reads or writes files, or shares memory by name.
-_DENIED = frozenset({"from_file"})
 _TORCH_VALUES = (torch.dtype, torch.layout, torch.memory_format, torch.qscheme)
 
 
@@ -76,21 +62,19 @@ def decode(document: Document, tensors: Tensors) -> torch.fx.GraphModule:
         return torch.fx.GraphModule(root, _decode_graph(document["nodes"]))
     except ArtifactError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except Exception as error:  # what a hand-made document makes torch raise is without end
         raise ArtifactError(
             f"the graph is damaged ({type(error).__name__}: {error}); export the model again"
         ) from error
 
 
 def _encode_node(node: torch.fx.Node) -> Document:
-    target = _function_name(node) if node.op == "call_function" else str(node.target)
-    return {
-        "op": node.op,
-        "name": node.name,
-        "target": target,
-        "args": _to_json(node.args),
-        "kwargs": {key: _to_json(value) for key, value in node.kwargs.items()},
-    }
+    called = node.op == "call_function"
+    target, args = function_path(node.target, node.name) if called else str(node.target), _to_json(node.args)
+    if node.op != "output":
+        check_node(node.op, target, node.args)
+    kwargs = {key: _to_json(value) for key, value in node.kwargs.items()}
+    return {"op": node.op, "name": node.name, "target": target, "args": args, "kwargs": kwargs}
 
 
 def _decode_graph(documents: list[Document]) -> torch.fx.Graph:
@@ -102,70 +86,15 @@ def _decode_graph(documents: list[Document]) -> torch.fx.Graph:
         if op == "output":
             graph.output(args[0])
             continue
-        nodes[document["name"]] = graph.create_node(op, _target(op, target, args), args, kwargs, name=document["name"])
+        check_node(op, target, args)
+        called = function(target) if op == "call_function" else target
+        nodes[document["name"]] = graph.create_node(op, called, args, kwargs, name=document["name"])
     graph.lint()
     return graph
 
 
-def _target(op: str, target: str, args: tuple[Any, ...]) -> Any:
-    """Resolve a node's target. FX writes targets into source code, so each must be a plain name."""
-    if op == "call_function":
-        return _function(target, args)
-    parts = target.split(".")
-    if op not in {"placeholder", "call_module", "get_attr", "call_method"} or not all(map(_is_name, parts)):
-        raise ArtifactError(f"the graph holds a node that is not allowed: {op} {target!r}")
-    if op == "call_method" and not (len(parts) == 1 and callable(getattr(torch.Tensor, target, None))):
-        raise ArtifactError(f"the graph calls {target!r}, which is no method of a tensor")
-    return target
-
-
-def _is_name(text: str) -> bool:
-    # Children of containers have numbers for names; FX reaches them by getattr.
-    return text.isdecimal() or (text.isidentifier() and not keyword.iskeyword(text) and not text.startswith("__"))
-
-
-def _function_name(node: torch.fx.Node) -> str:
-    function: Any = node.target
-    for path, value in _functions(getattr(function, "__name__", "")).items():
-        if value is function:
-            return path
-    raise ArtifactError(
-        f"the graph calls {getattr(function, '__module__', '?')}.{getattr(function, '__name__', function)} (node "
-        f'"{node.name}"), which an artifact cannot hold; put it into a module and add that to `non_traceable`'
-    )
-
-
-def _function(target: str, args: tuple[Any, ...]) -> Any:
-    function = _functions(target.rpartition(".")[2]).get(target)
-    if function is None:
-        raise ArtifactError(f"the graph calls {target!r}, which is not allowed")
-    if target == "builtins.getattr" and not (isinstance(args[1], str) and _is_name(args[1])):
-        raise ArtifactError(f"the graph reads the attribute {args[1]!r}, which is not allowed")
-    return function
-
-
-def _functions(name: str) -> dict[str, Any]:
-    """Give every allowed function of that name, by its full path."""
-    if not _is_name(name) or name.startswith("_") or name in _DENIED:
-        return {}
-    found = {
-        f"operator.{name}": getattr(operator, name, None) if name in _OPERATORS else None,
-        f"builtins.{name}": _BUILTINS.get(name),
-        f"math.{name}": getattr(math, name, None),
-        f"torch.{name}": getattr(torch, name, None) if _is_tensor_function(name) else None,
-        f"torch._C._nn.{name}": getattr(torch._C._nn, name, None),
-        f"torch.nn.functional.{name}": getattr(torch.nn.functional, name, None),
-    }
-    return {path: value for path, value in found.items() if callable(value)}
-
-
-def _is_tensor_function(name: str) -> bool:
-    """Say whether `torch.NAME` is one of the operators themselves, not e.g. `torch.load` or `torch.compile`."""
-    return hasattr(torch._C._VariableFunctions, name) or name in torch.functional.__all__
-
-
 def _kwargs(document: Document, nodes: dict[str, torch.fx.Node]) -> dict[str, Any]:
-    if not all(_is_name(key) for key in document):
+    if not all(map(is_identifier, document)):
         raise ArtifactError(f"the graph holds keyword arguments that are not allowed: {sorted(document)}")
     return {key: _from_json(value, nodes) for key, value in document.items()}
 
@@ -191,7 +120,7 @@ _KINDS: dict[Any, Callable[[Any], Document]] = {
     _TORCH_VALUES: lambda value: {"torch": str(value).removeprefix("torch.")},
     torch.device: lambda value: {"device": str(value)},
     tuple: lambda value: {"tuple": [_to_json(item) for item in value]},
-    dict: lambda value: {"dict": {str(key): _to_json(item) for key, item in value.items()}},
+    dict: lambda value: {"dict": [[_to_json(key), _to_json(item)] for key, item in value.items()]},
 }
 
 
@@ -204,7 +133,7 @@ def _from_json(value: Any, nodes: dict[str, torch.fx.Node]) -> Any:
     if kind == "node":
         return nodes[content]
     if kind == "dict":
-        return {key: _from_json(item, nodes) for key, item in content.items()}
+        return {_from_json(key, nodes): _from_json(item, nodes) for key, item in content}
     if kind in {"tuple", "slice"}:
         items = [_from_json(item, nodes) for item in content]
         return tuple(items) if kind == "tuple" else slice(*items)
@@ -231,10 +160,9 @@ class _ModuleEncoder:
         self.recorded = recorded
 
     def encode(self, name: str, module: torch.nn.Module) -> Document:
-        path = f"{type(module).__module__}.{type(module).__qualname__}"
-        if not path.startswith(_MODULE_PACKAGES):
+        if name in self.recorded:
             return self._encode_script(name, module)
-        document: Document = {"class": path, "attributes": _attributes(module, name), "tensors": []}
+        document: Document = {"class": _class_path(module), "attributes": _attributes(module), "tensors": []}
         for key, value in [*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)]:
             document["tensors"].append(key)
             self.tensors[f"{name}.{key}"] = _stored(module, key, value)
@@ -248,6 +176,7 @@ class _ModuleEncoder:
                 script = torch.jit.trace(module.eval(), self.recorded[name], strict=False, check_trace=False)
             stream = io.BytesIO()
             torch.jit.save(script, stream)
+            check_script(stream.getvalue())
         except Exception as error:
             raise ArtifactError(
                 f'module "{name}" ({type(module).__name__}) is kept whole, and TorchScript cannot trace it: {error}'
@@ -259,13 +188,13 @@ class _ModuleEncoder:
 def _record_inputs(
     graph_module: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]
 ) -> dict[str, tuple[Any, ...]]:
-    """Run the graph once and keep what each module that is not torch's is called with."""
+    """Run the graph once and keep what each module that is not data is called with."""
     recorded: dict[str, tuple[Any, ...]] = {}
     hooks = []
     for node in graph_module.graph.nodes:
         if node.op == "call_module":
             name, module = str(node.target), graph_module.get_submodule(str(node.target))
-            if not type(module).__module__.startswith("torch."):
+            if not _is_data(module):
                 hooks.append(module.register_forward_pre_hook(lambda _, args, name=name: recorded.update({name: args})))
     if hooks:
         with torch.no_grad():
@@ -275,13 +204,25 @@ def _record_inputs(
     return recorded
 
 
-def _attributes(module: torch.nn.Module, name: str) -> Document:
+def _class_path(module: torch.nn.Module) -> str:
+    return f"{type(module).__module__}.{type(module).__qualname__}"
+
+
+def _is_data(module: torch.nn.Module) -> bool:
+    """Say whether a module, with all that is in it, is torch's own and described by JSON and tensors."""
+    if not _class_path(module).startswith(_MODULE_PACKAGES):
+        return False
+    try:
+        _attributes(module)
+    except ArtifactError:
+        return False
+    return all(map(_is_data, module.children()))
+
+
+def _attributes(module: torch.nn.Module) -> Document:
     private = torch.nn.Module().__dict__.keys()
     attributes = {key: value for key, value in vars(module).items() if key not in private and key != "qconfig"}
-    try:
-        return {key: _to_json(value) for key, value in attributes.items()}
-    except ArtifactError as error:
-        raise ArtifactError(f'module "{name}" ({type(module).__name__}): {error}') from error
+    return {key: _to_json(value) for key, value in attributes.items()}
 
 
 def _stored(module: torch.nn.Module, key: str, value: torch.Tensor) -> torch.Tensor:
@@ -299,7 +240,9 @@ def _plain(name: str, value: Any) -> torch.Tensor:
 
 def _decode_module(document: Document, name: str, tensors: Tensors) -> torch.nn.Module:
     if "script" in document:
-        script: torch.nn.Module = torch.jit.load(io.BytesIO(tensors[document["script"]].numpy().tobytes()))
+        archive = tensors[document["script"]].numpy().tobytes()
+        check_script(archive)
+        script: torch.nn.Module = torch.jit.load(io.BytesIO(archive))
         return script
     module: torch.nn.Module = _module_class(document["class"])
     torch.nn.Module.__init__(module)
@@ -318,7 +261,7 @@ def _decode_module(document: Document, name: str, tensors: Tensors) -> torch.nn.
 
 def _module_class(path: str) -> Any:
     package, _, name = path.rpartition(".")
-    if not path.startswith(_MODULE_PACKAGES) or not _is_name(name):
+    if not path.startswith(_MODULE_PACKAGES) or not is_name(name):
         raise ArtifactError(f"the graph holds a module that is not allowed: {path!r}")
     cls = getattr(import_module(package), name, None)
     if not (isinstance(cls, type) and issubclass(cls, torch.nn.Module) and cls.__module__ == package):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import torch
@@ -10,6 +11,7 @@ from torch.ao.quantization.fx.tracer import QuantizationTracer
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from qgate.quantization.freeze import freeze
+from qgate.quantization.prepare import matching, reshape_views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +39,9 @@ class _ChannelsLast(torch.nn.Module):
 
     def __init__(self, module: torch.nn.Module) -> None:
         super().__init__()
-        self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in its stubs
+        self.module = module
+        for weight in module.parameters():
+            weight.data = channels_last(weight.data)
 
     def forward(self, *inputs: torch.Tensor) -> object:
         return self.module(*(channels_last(value) for value in inputs))
@@ -50,15 +54,19 @@ def channels_last(value: torch.Tensor) -> torch.Tensor:
 
 def _fold_batch_norms(module: torch.nn.Module, non_traceable: Sequence[str]) -> torch.nn.Module:
     root = copy.deepcopy(module).eval()
-    graph_module = torch.fx.GraphModule(root, QuantizationTracer(list(non_traceable), []).trace(root))
+    skipped = matching(root, non_traceable, "non_traceable")
+    graph_module = torch.fx.GraphModule(root, QuantizationTracer(skipped, []).trace(root))
+    calls = Counter(str(node.target) for node in graph_module.graph.nodes if node.op == "call_module")
     for node in graph_module.graph.nodes:
         convolution = node.args[0] if node.op == "call_module" and node.args else None
         if not (isinstance(convolution, torch.fx.Node) and convolution.op == "call_module"):
             continue
         outer, inner = (graph_module.get_submodule(str(part.target)) for part in (node, convolution))
-        if isinstance(outer, torch.nn.BatchNorm2d) and type(inner) is torch.nn.Conv2d and len(convolution.users) == 1:
+        alone = len(convolution.users) == 1 and calls[str(convolution.target)] == 1
+        if isinstance(outer, torch.nn.BatchNorm2d) and type(inner) is torch.nn.Conv2d and alone:
             graph_module.set_submodule(str(convolution.target), fuse_conv_bn_eval(inner, outer))
             node.replace_all_uses_with(convolution)
             graph_module.graph.erase_node(node)
+    reshape_views(graph_module)
     graph_module.recompile()
     return graph_module

@@ -9,6 +9,7 @@ import fnmatch
 import functools
 import traceback
 import warnings
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,19 +37,18 @@ _MATMUL_MODULES = (
     torch.nn.ConvTranspose2d,
     torch.nn.Linear,
 )
-_MATMUL_FUNCTIONS = frozenset(
+# The names in torch.nn.functional are these very functions.
+_CONVOLUTIONS: frozenset[Any] = frozenset(
     {
-        torch.nn.functional.conv1d,
-        torch.nn.functional.conv2d,
-        torch.nn.functional.conv3d,
-        torch.nn.functional.linear,
         torch.conv1d,
         torch.conv2d,
         torch.conv3d,
-        torch.matmul,
-        torch.bmm,
+        torch.conv_transpose1d,
+        torch.conv_transpose2d,
+        torch.conv_transpose3d,
     }
 )
+_MATMUL_FUNCTIONS = _CONVOLUTIONS | {torch.nn.functional.linear, torch.matmul, torch.bmm}
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def prepare(
 
     Raises `TraceError` where FX cannot trace a module, `QuantizationError` where a pattern matches no module.
     """
-    ignored = _matching(module, recipe.ignored_scope, "ignored_scope")
+    ignored = matching(module, recipe.ignored_scope, "ignored_scope")
     custom = PrepareCustomConfig().set_non_traceable_module_names(
-        _matching(module, recipe.non_traceable, "non_traceable")
+        matching(module, recipe.non_traceable, "non_traceable")
     )
     mapping = _qconfig_mapping(recipe)
     for name in ignored:
@@ -85,6 +85,7 @@ def prepare(
     clone = copy.deepcopy(module).eval()
     with quiet_torch_ao(), _trace_errors(clone):
         prepared = prepare_fx(clone, mapping, example_inputs, prepare_custom_config=custom, backend_config=config)
+    _check_folding(prepared, module)
     if recipe.reduce_range:
         _reduce_ranges(prepared)
     return prepared
@@ -93,7 +94,25 @@ def prepare(
 def convert(prepared: torch.fx.GraphModule, config: BackendConfig) -> torch.fx.GraphModule:
     """Turn a calibrated graph into the reference graph, with explicit quantize and dequantize nodes."""
     with quiet_torch_ao():
-        return convert_to_reference_fx(prepared, backend_config=config)
+        reference = convert_to_reference_fx(prepared, backend_config=config)
+    reshape_views(reference)
+    _say_no_bias(reference)
+    reference.recompile()
+    return reference
+
+
+def reshape_views(graph_module: torch.fx.GraphModule) -> None:
+    """Replace `view` by `reshape`: convolutions may put channels last in memory, and then `view` refuses."""
+    for node in graph_module.graph.nodes:
+        if node.op == "call_method" and node.target == "view" and not isinstance(node.args[-1], torch.dtype):
+            node.target = "reshape"
+
+
+def _say_no_bias(reference: torch.fx.GraphModule) -> None:
+    """Write out the `bias` that a functional convolution leaves out: the operators that pack weights require it."""
+    for node in reference.graph.nodes:
+        if node.target in _CONVOLUTIONS and len(node.args) == 2 and "bias" not in node.kwargs:  # noqa: PLR2004
+            node.args = (*node.args, None)
 
 
 _DEPRECATIONS = r".*(torch\.ao|torch\.jit|observer|erase_node|TracerWarning|quantized tensor creation).*"
@@ -104,9 +123,7 @@ def quiet_torch_ao() -> Iterator[None]:
     """Keep the deprecation warnings of torch.ao and torch.jit from users, who may have made warnings errors."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\..*")
-        warnings.filterwarnings(
-            "ignore", message=r".*(torch\.ao|torch\.jit|observer|erase_node|TracerWarning|quantized tensor creation).*"
-        )
+        warnings.filterwarnings("ignore", message=_DEPRECATIONS)
         yield
 
 
@@ -124,7 +141,8 @@ def _qconfig_mapping(recipe: Recipe) -> Any:
     return mapping.set_global(QConfig(activation=activation, weight=weight))
 
 
-def _matching(module: torch.nn.Module, patterns: Sequence[str], key: str) -> list[str]:
+def matching(module: torch.nn.Module, patterns: Sequence[str], key: str) -> list[str]:
+    """List the submodules whose names match `patterns`. Raises `QuantizationError` where one matches none."""
     names = [name for name, _ in module.named_modules() if name]
     matched: list[str] = []
     for pattern in patterns:
@@ -135,6 +153,27 @@ def _matching(module: torch.nn.Module, patterns: Sequence[str], key: str) -> lis
             raise QuantizationError(f'{key} pattern "{pattern}" matches no module{hint}')
         matched += found
     return matched
+
+
+def _check_folding(prepared: torch.fx.GraphModule, module: torch.nn.Module) -> None:
+    """Refuse a convolution that torch folded batch norms into although it is called more than once.
+
+    Each call would then have the batch norms of all: a wrong model, and no error.
+    """
+    calls = Counter(str(node.target) for node in prepared.graph.nodes if node.op == "call_module")
+    originals = dict(module.named_modules())
+    for name, count in calls.items():
+        before, after = getattr(originals.get(name), "weight", None), getattr(_first(prepared, name), "weight", None)
+        if count > 1 and before is not None and after is not None and not torch.equal(before, after):
+            raise QuantizationError(
+                f'module "{name}" is called {count} times with a batch norm behind it, which cannot be folded into one '
+                "convolution; give each call a convolution of its own"
+            )
+
+
+def _first(prepared: torch.fx.GraphModule, name: str) -> torch.nn.Module:
+    module = prepared.get_submodule(name)
+    return module[0] if isinstance(module, torch.nn.Sequential) and len(module) else module
 
 
 def _reduce_ranges(prepared: torch.fx.GraphModule) -> None:
@@ -170,9 +209,16 @@ def _trace_errors(module: torch.nn.Module) -> Iterator[None]:
         if place is None:
             raise QuantizationError(f"torch cannot prepare the model for quantization: {error}") from error
         name, file, line = place
+        what, way_out = (
+            (
+                f'module "{name}"',
+                f'add "{name}" to `non_traceable` in [models.X.quantization] to keep it whole and float',
+            )
+            if name
+            else ("the model itself", "move that line into a submodule and name it in `non_traceable`")
+        )
         raise TraceError(
-            f'FX cannot trace module "{name}" ({_first_line(error)}); add "{name}" to `non_traceable` in '
-            "[models.X.quantization] to keep it whole and float, or move the untraceable part out of `forward`",
+            f"FX cannot trace {what} ({_first_line(error)}); {way_out}, or move the untraceable part out of `forward`",
             path=file,
             line=line,
         ) from error
@@ -180,7 +226,7 @@ def _trace_errors(module: torch.nn.Module) -> Iterator[None]:
 
 def _deepest_module(module: torch.nn.Module, error: Exception) -> tuple[str, Path, int] | None:
     """Find the innermost frame of the user's code that runs in a module: its name, file and line."""
-    names = {id(child): name or "(the model itself)" for name, child in module.named_modules()}
+    names = {id(child): name for name, child in module.named_modules()}
     found = None
     torch_folder = Path(torch.__file__).parent
     for frame, line in traceback.walk_tb(error.__traceback__):

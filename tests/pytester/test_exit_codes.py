@@ -90,7 +90,7 @@ def test_an_interrupted_run_leaves_the_last_results_alone(project: Project) -> N
     before = project.text(".qgate/results.json")
     project.write("test_zz.py", "def test_interrupt():\n    raise KeyboardInterrupt\n")
 
-    result = project.run("--qgate", "qgate.toml", "test_zz.py")
+    result = project.pytester.runpytest_subprocess("--qgate", "qgate.toml", "test_zz.py")
 
     assert result.ret == pytest.ExitCode.INTERRUPTED
     assert project.text(".qgate/results.json") == before

@@ -38,11 +38,11 @@ def test_a_keyword_selects_and_the_verdict_is_called_partial(two_models: Project
 def test_the_last_failure_is_run_alone(project: Project) -> None:
     project.configure(MISSED)
     project.write("test_other.py", "def test_other():\n    pass\n")
-    project.pytester.runpytest_inprocess("--qgate").assert_outcomes(passed=2, failed=1)
+    project.run("--qgate").assert_outcomes(passed=2, failed=1)
 
-    result = project.pytester.runpytest_inprocess("--qgate", "--lf", "-v")
+    result = project.run("--qgate", "--lf", "-v")
 
-    result.assert_outcomes(failed=1, deselected=1)
+    result.assert_outcomes(failed=1, deselected=2)
     result.stdout.fnmatch_lines(["qgate.toml::toy::accuracy.lower_bound FAILED*"])
 
 

@@ -1,0 +1,254 @@
+"""What a checkpoint file may do to the reader: nothing but be read, or be refused with one line."""
+
+import io
+import os
+import pickle
+import random
+import struct
+import subprocess
+import sys
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yolov5_yamls as yamls
+from yolov5_reference import pickled_checkpoint, yolov5_classes
+
+from qgate.errors import ModelError
+from qgate_yolov5.checkpoint import read_checkpoint
+from qgate_yolov5.network import YoloV5, build_network
+
+
+@pytest.fixture(scope="session")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("yolov5") / "good.pt"
+    yaml = {**yamls.p5("n", classes=1), "width_multiple": 0.125, "depth_multiple": 0.1}
+    pickled_checkpoint(YoloV5.from_yaml(yaml), yaml, path)
+    return path
+
+
+def _refusal(path: Path) -> str:
+    with pytest.raises(ModelError) as caught:
+        build_network(read_checkpoint(path))
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def _write_pickle(path: Path, content: bytes, storages: tuple[bytes, ...] = ()) -> Path:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", content)
+        for key, storage in enumerate(storages):
+            archive.writestr(f"archive/data/{key}", storage)
+    return path
+
+
+class _Calls:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.call
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [(os.system, "system"), (eval, "eval"), (exec, "exec"), (subprocess.getoutput, "subprocess.getoutput")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+@pytest.mark.parametrize("place", ["epoch", "model", "ema"])
+def test_pickle_that_runs_a_command(function: Callable[..., Any], name: str, place: str, tmp_path: Path) -> None:
+    ran, path = tmp_path / "ran", tmp_path / "evil.pt"
+    python = function in {eval, exec}
+    command = f"__import__('pathlib').Path({str(ran)!r}).touch()" if python else f"touch {ran}"
+    torch.save({place: _Calls(function, command)}, path)
+    torch.load(path, weights_only=False)
+    assert ran.exists(), "the command is one that would run"
+    ran.unlink()
+
+    message = _refusal(path)
+
+    assert "refused, and nothing was run" in message
+    assert f"{name}, which" in message
+    assert not ran.exists()
+
+
+def test_command_in_the_reference_to_a_storage(tmp_path: Path) -> None:
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: Any) -> Any:
+            return ("storage", _Calls(os.system, f"touch {tmp_path / 'ran'}"), "0", "cpu", 1) if obj == "me" else None
+
+    buffer = io.BytesIO()
+    Pickler(buffer, protocol=2).dump({"model": "me"})
+    assert "system" in _refusal(_write_pickle(tmp_path / "evil.pt", buffer.getvalue()))
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ("torch.nn.modules.module", "torch"),
+        ("torch.nn.modules.module", "warnings.sys.modules"),
+        ("torch.nn.modules.module", "_global_forward_hooks"),
+        ("torch.nn.modules.module", "Module.__subclasses__"),
+        ("torch.nn.modules.utils", "itertools"),
+        ("torch.nn.modules.conv.os", "system"),
+        ("torch.nn.modules", "os"),
+        ("models.yolo", "Model.__init__.__globals__"),
+        ("models.yolo.os", "system"),
+        ("collections", "OrderedDict.__init__"),
+        ("builtins", "set.__class__"),
+        ("builtins", "getattr"),
+        ("torch._utils", "_import_dotted_name"),
+        ("torch", "load"),
+        ("numpy", "load"),
+        ("", "system"),
+    ],
+    ids=".".join,
+)
+def test_names_that_lead_elsewhere(name: tuple[str, str], tmp_path: Path) -> None:
+    strings = b"".join(b"\x8c" + bytes([len(part)]) + part.encode() for part in name)
+    path = _write_pickle(tmp_path / "evil.pt", b"\x80\x04" + strings + b"\x93.")
+    assert "refused, and nothing was run" in _refusal(path)
+
+
+def test_module_that_the_file_names_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "qgate_test_trap.py").write_text("raise SystemExit")
+    monkeypatch.syspath_prepend(tmp_path)
+    _refusal(_write_pickle(tmp_path / "evil.pt", b"cqgate_test_trap\nrun\n."))
+    assert "qgate_test_trap" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        b"cmodels.common\nConv\n",
+        b"ctorch._utils\n_rebuild_tensor_v2\n",
+        b"ccollections\nOrderedDict\n",
+        b"ctorch\nFloatStorage\n",
+    ],
+    ids=["class", "function", "dict", "dtype"],
+)
+@pytest.mark.parametrize("attribute", ["__setstate__", "__call__", "__new__", "__reduce__"])
+def test_attributes_that_a_file_sets_stay_in_the_file(
+    target: bytes, attribute: str, tmp_path: Path, good: Path
+) -> None:
+    state = b"N}X" + struct.pack("<I", len(attribute)) + attribute.encode() + b"c__builtin__\nset\ns\x86"
+    path = _write_pickle(tmp_path / "evil.pt", b"\x80\x02" + target + state + b"b.")
+    _refusal(path)
+    build_network(read_checkpoint(good))
+
+
+@pytest.mark.parametrize(
+    ("offset", "size", "stride"),
+    [(0, (5,), (1,)), (3, (2,), (1,)), (-1, (2,), (1,)), (0, (2, 2), (1, 3)), (0, (2,), (-1,)), (0, (2**40,), (1,))],
+)
+def test_tensor_outside_its_storage(
+    offset: int, size: tuple[int, ...], stride: tuple[int, ...], tmp_path: Path
+) -> None:
+    class Storage:
+        pass
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, obj: Any) -> Any:
+            return ("storage", torch.FloatStorage, "0", "cpu", 4) if isinstance(obj, Storage) else None
+
+    buffer = io.BytesIO()
+    rebuild = _Calls(torch._utils._rebuild_tensor_v2, Storage(), offset, size, stride, False, OrderedDict())
+    Pickler(buffer, protocol=2).dump({"model": rebuild})
+    message = _refusal(_write_pickle(tmp_path / "evil.pt", buffer.getvalue(), (bytes(16),)))
+    assert "truncated or damaged" in message
+
+
+def test_module_that_holds_itself(tmp_path: Path) -> None:
+    with yolov5_classes():
+        model = sys.modules["models.yolo"].Model()
+        model.model = torch.nn.Sequential(sys.modules["models.yolo"].Detect())
+        model.model[0].__dict__["_modules"]["m"] = model.model
+        torch.save({"model": model}, tmp_path / "evil.pt")
+    assert "nested" in _refusal(tmp_path / "evil.pt")
+
+
+@pytest.mark.parametrize("kept", [1, 3, 100, 5_000, -5_000, -100, -1])
+def test_truncated_file(kept: int, good: Path, tmp_path: Path) -> None:
+    path = tmp_path / "cut.pt"
+    path.write_bytes(good.read_bytes()[:kept])
+    assert "truncated or damaged" in _refusal(path) or kept < 4
+
+
+def test_damaged_pickles_are_refused_or_read(good: Path, tmp_path: Path) -> None:
+    rng = random.Random(0)
+    with zipfile.ZipFile(good) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    pickled = next(name for name in entries if name.endswith("/data.pkl"))
+    path, refused = tmp_path / "damaged.pt", 0
+    for _ in range(150):
+        content = bytearray(entries[pickled])
+        for _ in range(rng.randint(1, 3)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, entry in entries.items():
+                archive.writestr(name, bytes(content) if name == pickled else entry)
+        try:
+            build_network(read_checkpoint(path))
+        except ModelError:
+            refused += 1
+    assert refused > 75
+
+
+def test_what_is_not_yolov5(tmp_path: Path) -> None:
+    path = tmp_path / "other.pt"
+    torch.save(OrderedDict(weight=torch.zeros(3)), path)
+    assert "a state_dict alone is not a YOLOv5 checkpoint" in _refusal(path)
+    torch.save([1, 2], path)
+    assert "holds a list" in _refusal(path)
+    torch.save({"model": torch.zeros(3)}, path)
+    assert "no network" in _refusal(path)
+    torch.save({"model": torch.nn.Linear(2, 2)}, path)
+    assert "holds a torch.nn.modules.linear.Linear; expected a YOLOv5 detection model" in _refusal(path)
+    torch.jit.script(torch.nn.ReLU()).save(path)
+    assert "TorchScript" in _refusal(path)
+    torch.save({"model": None}, path, _use_new_zipfile_serialization=False)
+    assert "before 1.6" in _refusal(path)
+
+
+@pytest.mark.parametrize("kind", ["SegmentationModel", "ClassificationModel"])
+def test_other_tasks_of_yolov5(kind: str, tmp_path: Path) -> None:
+    with yolov5_classes():
+        model = getattr(sys.modules["models.yolo"], kind)()
+        model.model = torch.nn.Sequential()
+        torch.save({"model": model}, tmp_path / "other.pt")
+    assert f"models.yolo.{kind}; expected a YOLOv5 detection model" in _refusal(tmp_path / "other.pt")
+
+
+def test_later_models_of_ultralytics(tmp_path: Path) -> None:
+    path = _write_pickle(tmp_path / "yolov8n.pt", b"cultralytics.nn.tasks\nDetectionModel\n.")
+    assert "not a YOLOv5 v5.0-v7.0 checkpoint: it holds ultralytics.nn.tasks.DetectionModel" in _refusal(path)
+
+
+def test_files_that_are_no_checkpoint(tmp_path: Path) -> None:
+    assert "No such file" in _refusal(tmp_path / "missing.pt")
+    assert "cannot be read" in _refusal(tmp_path)
+    (tmp_path / "empty.pt").touch()
+    assert "an empty file" in _refusal(tmp_path / "empty.pt")
+    (tmp_path / "page.pt").write_text("<html>")
+    assert "not a file that torch.save wrote" in _refusal(tmp_path / "page.pt")
+    with zipfile.ZipFile(tmp_path / "zip.pt", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    assert "a zip file, but not one that torch.save wrote" in _refusal(tmp_path / "zip.pt")
+
+
+def test_official_checkpoint(assets: Path) -> None:
+    checkpoint = read_checkpoint(assets / "yolov5n.pt")
+    assert checkpoint.sha256 == "4f180cf23ba0717ada0badd6c685026d73d48f184d00fc159c2641284b2ac0a3"
+    assert (len(checkpoint.names), checkpoint.names[0], checkpoint.names[79]) == (80, "person", "toothbrush")
+    assert checkpoint.strides == (8, 16, 32)
+    assert (checkpoint.anchors[0, 0] * 8).tolist() == [10, 13]
+    assert checkpoint.yaml["width_multiple"] == 0.25
