@@ -56,7 +56,7 @@ def test_the_first_failure_ends_the_run(two_models: Project) -> None:
 
 
 def test_a_model_is_run_once_for_all_its_limits(project: Project) -> None:
-    project.write("toy.py", project.text("toy.py") + "\n\nopen('loads', 'a').write('x')\n")
+    project.write("toy.py", project.text("toy.py") + "\n\nwith open('loads', 'a') as loads:\n    loads.write('x')\n")
 
     project.run("--qgate").assert_outcomes(passed=2)
 
