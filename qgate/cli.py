@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -15,25 +16,31 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 OK, INTERNAL_ERROR, USAGE_ERROR = 0, 3, 4  # as pytest's
-INTERRUPTED = 130  # as a shell's, for Ctrl-C
+INTERRUPTED, READER_LEFT = 130, 141  # as a shell's, for SIGINT and SIGPIPE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and give its exit code: 0 passed, 1 a limit missed, 3 a bug, 4 a mistake in what was given."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        code = int(options.run(options))
+        sys.stdout.flush()
     except QGateError as error:
         from qgate.reporting.places import one_line
 
         sys.stderr.write(f"qgate: error: {one_line(error)}\n")
         return USAGE_ERROR
     except KeyboardInterrupt:
+        sys.stderr.write("qgate: interrupted; the last results are as they were\n")
         return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more when it ends
+        return READER_LEFT
     except Exception:  # noqa: BLE001  # whatever it is, exit code 1 must keep its meaning
         traceback.print_exc()
         sys.stderr.write("qgate: a bug in qgate or in a plugin; please report it with the lines above\n")
         return INTERNAL_ERROR
+    return code
 
 
 class _Parser(argparse.ArgumentParser):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qgate.errors import ConfigError, QGateError
+from qgate.errors import ArtifactError, ConfigError, QGateError
 
 if TYPE_CHECKING:
     import argparse
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from qgate.config.model import Settings
     from qgate.engine.gate import Gate
     from qgate.plugins import Registry
+    from qgate.reporting.formats import Report
     from qgate.results import Result
 
 CONFIG = "qgate.toml"
@@ -23,16 +25,15 @@ CONFIG = "qgate.toml"
 
 def check(options: argparse.Namespace) -> int:
     """Judge the chosen models, save and show the result; 1 where a limit is not held."""
-    from qgate.reporting.formats import Report
-
-    gate = _open(options.config, models=options.model, timing=not options.no_timing)
-    reports = [Report.parse(text, gate.registry) for text in options.report]
-    _run(gate)
+    with _others_off_stdout(options.json):
+        gate = _open(options.config, models=options.model, timing=not options.no_timing)
+        reports = _reports(options, gate.registry)
+        _run(gate)
     result = gate.result()
-    if options.json:
-        sys.stdout.write(result.to_json())
-    else:
-        _show(result)
+    try:
+        gate.save()
+    finally:  # what took minutes to find is shown, also where it cannot be saved
+        _show(result, as_json=options.json)
     for report in reports:
         report.write(result)
     return 0 if result.accepted(gate.config.qgate.on_inconclusive) else 1
@@ -40,6 +41,7 @@ def check(options: argparse.Namespace) -> int:
 
 def report(options: argparse.Namespace) -> int:
     """Show the last run's result."""
+    from qgate.config.document import parse
     from qgate.reporting.formats import Report
     from qgate.results import load_results
 
@@ -47,10 +49,13 @@ def report(options: argparse.Namespace) -> int:
         raise QGateError("--output needs --format or --json")
     result = load_results(_settings(options.config).results)
     if options.format:
-        reporter = _registry(options.config).reporters.get(options.format)()
+        with _others_off_stdout(options.format == "json"):
+            reporter = _registry(options.config).reporters.get(options.format)()
         Report(reporter, options.output).write(result)
     else:
         _show(result)
+    if parse(options.config).sha256 != result.config_sha256:
+        sys.stderr.write(f"qgate: {options.config} has changed since this run; run the gate again\n")
     return 0
 
 
@@ -65,7 +70,11 @@ def init(options: argparse.Namespace) -> int:
         raise ConfigError("is there already; remove it, or name another file with --output", path=options.output)
     folder = options.output.absolute().parent
     registry = load_registry(plugins=load_local_plugin(folder))
-    write_atomically(options.output, propose(options.weights, options.data, folder, registry).encode())
+    text = propose(options.weights, options.data, folder, registry)
+    try:
+        write_atomically(options.output, text.encode())
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror or error}", path=options.output) from error
     sys.stdout.write(f"wrote {options.output}; run `qgate check` or `pytest --qgate`\n")
     return 0
 
@@ -74,6 +83,8 @@ def export(options: argparse.Namespace) -> int:
     """Write one model's int8 artifact."""
     from qgate.reporting.progress import progress_on
 
+    if options.output.is_dir():
+        raise ArtifactError("is a folder; --output names the file to write", path=options.output)
     gate = _open(options.config, models=[options.model])
     with progress_on(sys.stderr) as progress:
         artifact = gate.export(options.model, options.output, progress(options.model))
@@ -86,8 +97,9 @@ def plugins(options: argparse.Namespace) -> int:
     from qgate.reporting.listing import as_json, as_text
 
     config = options.config or (Path(CONFIG) if Path(CONFIG).exists() else None)
-    registry = _registry(config)
-    sys.stdout.write(json.dumps(as_json(registry), indent=2) + "\n" if options.json else as_text(registry))
+    with _others_off_stdout(options.json):
+        listing = as_json(_registry(config))
+    sys.stdout.write(json.dumps(listing, indent=2) + "\n" if options.json else as_text(listing))
     return 0
 
 
@@ -105,10 +117,29 @@ def _run(gate: Gate) -> None:
     with progress_on(sys.stderr) as progress:
         for model in gate.models:
             gate.run(model.name, progress(model.name))
-    gate.save()
 
 
-def _show(result: Result) -> None:
+def _reports(options: argparse.Namespace, registry: Registry) -> list[Report]:
+    from qgate.reporting.formats import Report
+
+    reports = [Report.parse(text, registry) for text in options.report]
+    for report in reports:
+        if options.json and report.destination is None:
+            raise QGateError(
+                f"--json has standard output for itself; name a file: --report {report.reporter.name}:FILE"
+            )
+    return reports
+
+
+def _others_off_stdout(json_wanted: bool) -> contextlib.AbstractContextManager[Any]:
+    """Send what plugins and factories print to standard error, where a machine reads standard output."""
+    return contextlib.redirect_stdout(sys.stderr) if json_wanted else contextlib.nullcontext()
+
+
+def _show(result: Result, *, as_json: bool = False) -> None:
+    if as_json:
+        sys.stdout.write(result.to_json())
+        return
     from rich.console import Console
 
     from qgate.reporting.console import render

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
 from qgate.errors import ResultsError
 from qgate.files import write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 SCHEMA_VERSION = 1
@@ -124,22 +125,41 @@ def load_results(path: Path) -> Result:
 
 def result_from_document(document: Any, place: Path | str) -> Result:
     """Rebuild a result from the parsed JSON of `to_json`. Raises `ResultsError`, which names `place`."""
-    if not isinstance(document, dict) or document.get("schema_version") != SCHEMA_VERSION:
-        raise ResultsError(f"expected schema_version {SCHEMA_VERSION}; run the gate again", path=place)
+    found = document.get("schema_version") if isinstance(document, dict) else None
+    if found != SCHEMA_VERSION:
+        raise ResultsError(
+            f"has schema_version {json.dumps(found)}, this qgate reads {SCHEMA_VERSION}; run the gate again", path=place
+        )
     try:
         models = {name: _model_from_json(model) for name, model in document.pop("models").items()}
         return Result(**document, models=models)
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultsError(f"is not a qgate result ({error}); run the gate again", path=place) from None
 
 
 def _model_from_json(document: dict[str, Any]) -> ModelResult:
-    verdicts = tuple(
-        Verdict(**{**verdict, "interval": _interval(verdict.get("interval"))}) for verdict in document.pop("verdicts")
-    )
+    verdicts = tuple(_verdict_from_json(verdict) for verdict in document.pop("verdicts"))
     artifact = document.pop("artifact")
     notes = tuple(document.pop("notes", ()))
-    return ModelResult(**document, artifact=Artifact(**artifact) if artifact else None, verdicts=verdicts, notes=notes)
+    model = ModelResult(**document, artifact=Artifact(**artifact) if artifact else None, verdicts=verdicts, notes=notes)
+    _check_numbers("seconds", model.seconds.values())
+    for name, figures in model.metrics.items():
+        _check_numbers(name, [figures.get("baseline"), figures.get("candidate"), *figures.get("forms", {}).values()])
+    return model
+
+
+def _verdict_from_json(document: dict[str, Any]) -> Verdict:
+    verdict = Verdict(**{**document, "interval": _interval(document.get("interval"))})
+    if verdict.status not in get_args(Status):
+        raise ValueError(f"a verdict's status is {verdict.status!r}")
+    _check_numbers("a verdict", [verdict.limit_value, verdict.measured])
+    return verdict
+
+
+def _check_numbers(name: str, values: Iterable[Any]) -> None:
+    for value in values:
+        if value is not None and not isinstance(value, int | float):
+            raise ValueError(f"{name}: {value!r} is not a number")  # noqa: TRY004  # a value in a file, not an argument
 
 
 def _interval(value: list[float] | None) -> Interval | None:

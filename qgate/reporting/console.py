@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from dataclasses import astuple
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.padding import Padding
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from qgate.reporting.rows import HEADINGS, caption, footer, headline, models_worst_first, rows
+from qgate.reporting.rows import HEADINGS, KEPT_TOGETHER, caption, footer, headline, models_worst_first, rows
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qgate.results import ModelResult, Result
 
+_UNLIMITED = 10_000
+_MARGIN = HEADINGS.index("margin")
 _STYLES = {"passed": "green", "failed": "bold red", "error": "bold red", "inconclusive": "yellow"}
 
 
@@ -27,9 +32,9 @@ def render(result: Result, *, width: int = 80, color: bool = False) -> str:
 
 
 def _print(console: Console, result: Result) -> None:
-    line = headline(result)
-    status = next(iter(line.removeprefix("qgate: ").split(",")))
-    console.print(Text(line, style=_STYLES.get(status.lower(), "")))
+    label, _, line = headline(result).partition(" ")
+    status = line.partition(",")[0].lower()
+    _print_labelled(console, label, line, _STYLES.get(status, ""))
     for name, model in models_worst_first(result):
         console.print()
         _print_model(console, name, model)
@@ -38,26 +43,42 @@ def _print(console: Console, result: Result) -> None:
 def _print_model(console: Console, name: str, model: ModelResult) -> None:
     console.print(Text(caption(name, model)))
     if model.verdicts:
-        console.print(_table(model))
+        console.print(_fitting_table(console, model))
     for label, text in footer(model):
-        console.print(Text(f"{label}: ", style=_STYLES.get(label, "dim")), end="")
-        _print_hanging(console, text, indent=len(label) + 2)
+        _print_labelled(console, f"{label}:", text, _STYLES.get(label, ""))
 
 
-def _print_hanging(console: Console, text: str, indent: int) -> None:
-    """Print `text` after a label of `indent` columns, wrapped below itself."""
-    lines = Text(text).wrap(console, max(console.width - indent, 20))
-    for index, line in enumerate(lines):
-        console.print(line if index == 0 else Padding(line, (0, 0, 0, indent)))
+def _print_labelled(console: Console, label: str, text: str, style: str) -> None:
+    """Print `text` after a label in `style`, wrapped below itself between words; a path stays whole."""
+    indent = " " * (len(label) + 1)
+    wrapped = textwrap.wrap(
+        f"{label} {text}",
+        console.width,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    content = Text("\n".join(wrapped).replace(KEPT_TOGETHER, " "))
+    content.stylize(style, 0, len(label))
+    console.print(content, soft_wrap=True)
 
 
-def _table(model: ModelResult) -> Table:
+def _fitting_table(console: Console, model: ModelResult) -> Table:
+    """Give the table, without the margins where it would be too wide: they can be seen from the other figures."""
+    every = range(len(HEADINGS))
+    table = _table(model, every)
+    unlimited = console.options.update(max_width=_UNLIMITED)
+    if Measurement.get(console, unlimited, table).maximum <= console.width:
+        return table
+    return _table(model, [column for column in every if column != _MARGIN])
+
+
+def _table(model: ModelResult, columns: Sequence[int]) -> Table:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column(HEADINGS[0], overflow="fold")
-    for heading in HEADINGS[1:-1]:
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column(HEADINGS[-1], no_wrap=True)
+    for column in columns:
+        is_text = column in (0, len(HEADINGS) - 1)
+        table.add_column(HEADINGS[column], justify="left" if is_text else "right", no_wrap=column > 0, overflow="fold")
     for row in rows(model):
-        *cells, status = astuple(row)
-        table.add_row(*(Text(cell) for cell in cells), Text(status, style=_STYLES[status]))
+        cells = astuple(row)
+        table.add_row(*(Text(cells[column], style=_STYLES.get(cells[column], "")) for column in columns))
     return table

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qgate.errors import QGateError
 from qgate.files import write_atomically
-from qgate.reporting.rows import HEADINGS, caption, footer, headline, models_worst_first, rows
+from qgate.reporting.rows import HEADINGS, KEPT_TOGETHER, caption, footer, headline, models_worst_first, rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -96,4 +96,4 @@ def _line(cells: tuple[str, ...]) -> str:
 def _escape(text: str) -> str:
     for character in "\\|_*<>[]`":
         text = text.replace(character, f"\\{character}")
-    return text
+    return text.replace(KEPT_TOGETHER, " ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from qgate import hookspecs
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from qgate.plugins import Registry
 
+_WIDTH = 80
+_INDENT = " " * 6
+
 
 def as_json(registry: Registry) -> dict[str, Any]:
     """Give `plugins` (names), `registered` (kind to name to plugin) and `hooks` (name to its first line)."""
@@ -20,9 +24,9 @@ def as_json(registry: Registry) -> dict[str, Any]:
     return {"plugins": registry.plugins(), "registered": registered, "hooks": dict(_hooks())}
 
 
-def as_text(registry: Registry) -> str:
-    """Give the same for a reader."""
-    return "\n".join(_lines(as_json(registry))) + "\n"
+def as_text(listing: dict[str, Any]) -> str:
+    """Write what `as_json` gives for a reader."""
+    return "\n".join(_lines(listing)) + "\n"
 
 
 def _lines(listing: dict[str, Any]) -> Iterator[str]:
@@ -34,7 +38,7 @@ def _lines(listing: dict[str, Any]) -> Iterator[str]:
     yield "hooks:"
     for name, summary in listing["hooks"].items():
         yield f"  {name}"
-        yield f"      {summary}"
+        yield from textwrap.wrap(summary, _WIDTH, initial_indent=_INDENT, subsequent_indent=_INDENT)
 
 
 def _by_name(registry: Registry, kind: str) -> dict[str, str]:

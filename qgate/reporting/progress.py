@@ -17,38 +17,47 @@ if TYPE_CHECKING:
 
 
 class PlainProgress:
-    """One line when a step of `model` begins, and one with its wall time when it ends, through `write_line`."""
+    """One line with its wall time for each step of `model` that ends, through `write_line`.
+
+    A step that goes on after another one has no second line.
+    """
 
     def __init__(self, model: str, write_line: Callable[[str], None]) -> None:
         self._model = model
         self._write_line = write_line
+        self._lines = set[str]()
         self._step = ""
         self._started = 0.0
 
     def start(self, step: str, total: int | None) -> None:
         """Begin a step."""
-        self._step, self._started = step, time.perf_counter()
-        self._write_line(f"{self._model}: {step}{'' if total is None else f' ({total})'} ...")
+        self._step = step if total is None else f"{step} ({total})"
+        self._started = time.perf_counter()
 
     def advance(self, count: int = 1) -> None:
         """Go on by `count`."""
 
     def finish(self) -> None:
         """End the step."""
-        self._write_line(f"{self._model}: {self._step}: {time.perf_counter() - self._started:.1f} s")
+        if self._step not in self._lines:
+            self._lines.add(self._step)
+            self._write_line(f"{self._model}: {self._step}: {time.perf_counter() - self._started:.1f} s")
 
 
 class BarProgress:
-    """A bar of rich for each step of `model`; a step of unknown length pulses."""
+    """A bar of rich for each step of `model`; a step of unknown length pulses, one that goes on has its bar again."""
 
     def __init__(self, model: str, bars: Bars) -> None:
         self._model = model
         self._bars = bars
+        self._tasks: dict[str, TaskID] = {}
         self._task: TaskID | None = None
 
     def start(self, step: str, total: int | None) -> None:
         """Begin a step."""
-        self._task = self._bars.add_task(f"{self._model}: {step}", total=total)
+        if step not in self._tasks:
+            self._tasks[step] = self._bars.add_task(f"{self._model}: {step}", total=total)
+        self._task = self._tasks[step]
 
     def advance(self, count: int = 1) -> None:
         """Go on by `count`."""

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from qgate.reporting.figures import MISSING, Unit, milliseconds, optional, seconds, unit_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from qgate.results import ModelResult, Result, Verdict
+
+KEPT_TOGETHER = "\N{NO-BREAK SPACE}"  # in pairs of a name and its figure
 
 HEADINGS = ("limit", "float32", "int8", "measured", "required", "margin", "verdict")
 
@@ -48,13 +50,13 @@ def models_worst_first(result: Result) -> list[tuple[str, ModelResult]]:
 def headline(result: Result) -> str:
     """Say in one line whether the gate passed, and what it missed."""
     verdicts = [(model, verdict) for model, found in result.models.items() for verdict in found.verdicts]
-    missed = [f"{model} {name_of(verdict)}" for model, verdict in verdicts if verdict.status != "passed"]
+    missed = [(model, name_of(verdict)) for model, verdict in verdicts if verdict.status != "passed"]
     if result.passed:
         return f"qgate: PASSED, {_count(len(verdicts))} held"
     if not missed:
         return "qgate: FAILED, nothing was judged"
     status = "FAILED" if {verdict.status for _, verdict in verdicts} & {"failed", "error"} else "INCONCLUSIVE"
-    return f"qgate: {status}, {len(missed)} of {_count(len(verdicts))} not held: {', '.join(missed)}"
+    return f"qgate: {status}, {len(missed)} of {_count(len(verdicts))} not held: {_listed(missed)}"
 
 
 def caption(name: str, model: ModelResult) -> str:
@@ -67,7 +69,7 @@ def footer(model: ModelResult) -> Iterator[tuple[str, str]]:
     """Give labelled lines for below a table: speed, where the time went, notes, reasons of what did not pass."""
     speed = model.metrics.get("speedup", {})
     if speed.get("forms"):
-        times = ", ".join(f"{form} {optional(milliseconds, time)}" for form, time in speed["forms"].items())
+        times = _listed((form, optional(milliseconds, time)) for form, time in speed["forms"].items())
         yield "speed", f"{times}; compared with {speed.get('baseline_form', MISSING)}"
     if model.seconds:
         yield "time", _where_time_went(model.seconds)
@@ -131,9 +133,15 @@ def _worst(model: ModelResult) -> int:
 
 
 def _where_time_went(spent: dict[str, float]) -> str:
+    """List the steps, the longest first; those too short to show are left out."""
     steps = sorted(((step, time) for step, time in spent.items() if step != "total"), key=lambda item: -item[1])
     total = [("total", spent["total"])] if "total" in spent else []
-    return ", ".join(f"{step} {optional(seconds, time)}" for step, time in [*steps, *total])
+    shown = [(step, seconds(time)) for step, time in [*steps, *total]]
+    return _listed(item for item in shown if item[0] == "total" or item[1] != seconds(0))
+
+
+def _listed(pairs: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(" ".join(pair).replace(" ", KEPT_TOGETHER) for pair in pairs)
 
 
 def _count(limits: int) -> str:

@@ -161,7 +161,7 @@ def test_the_run_closes_with_the_table(project: Project) -> None:
 
 
 def test_verbose_runs_show_the_steps(project: Project) -> None:
-    assert "toy: evaluate (12) ..." in project.run("--qgate", "-v").stdout.str()
+    assert "toy: evaluate (12): " in project.run("--qgate", "-v").stdout.str()
     assert "toy: evaluate" not in project.run("--qgate").stdout.str()
 
 
