@@ -159,7 +159,7 @@ def _verdict_from_json(document: dict[str, Any]) -> Verdict:
 def _check_numbers(name: str, values: Iterable[Any]) -> None:
     for value in values:
         if value is not None and not isinstance(value, int | float):
-            raise ValueError(f"{name}: {value!r} is not a number")  # noqa: TRY004  # a value in a file, not an argument
+            raise ValueError(f"{name}: {value!r} is not a number")
 
 
 def _interval(value: list[float] | None) -> Interval | None:

@@ -100,11 +100,12 @@ SPEED = "[models.toy.thresholds.speedup]\nlower_bound = 0.001\n"
 class Folder:
     """A folder with `toy.py`, a `conftest.py` that registers plugins, and a `qgate.toml` whose limits hold."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, written: bool = False) -> None:
         self.root = root
-        self.write("toy.py", TOY)
-        self.write("conftest.py", PLUGIN)
-        self.configure(HELD)
+        if not written:
+            self.write("toy.py", TOY)
+            self.write("conftest.py", PLUGIN)
+            self.configure(HELD)
 
     def write(self, name: str, text: str) -> None:
         """Write a file below the folder."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qgate.errors import DataError, ModelError, QGateError
 
 if TYPE_CHECKING:
-    from qgate.config.model import ModelConfig, SplitConfig
+    from qgate.config.model import ModelConfig, Place, SplitConfig
     from qgate.plugins import Registry
     from qgate.protocols import Dataset, LoadedModel
 
@@ -38,8 +38,8 @@ def load_model(config: ModelConfig, registry: Registry) -> LoadedModel:
     """Load the float32 model. Raises `ModelError`; a loader that raises anything else is named."""
     try:
         return registry.loaders.get(config.loader)().load(config.options)
-    except QGateError:
-        raise
+    except QGateError as error:
+        raise _placed(error, config.place) from error
     except Exception as error:
         raise ModelError(f'[models.{config.name}] loader "{config.loader}" failed: {_brief(error)}') from error
 
@@ -50,8 +50,8 @@ def _open_split(
     dataset: Any = registry.datasets.get(config.format)
     try:
         opened: Dataset = dataset.open(config.options, class_names=loaded.class_names, require_targets=require_targets)
-    except QGateError:
-        raise
+    except QGateError as error:
+        raise _placed(error, config.place) from error
     except Exception as error:
         raise DataError(
             f'the {split} data of format "{config.format}" cannot be opened: {_brief(error)}',
@@ -61,6 +61,11 @@ def _open_split(
     if not len(opened):
         raise DataError(f"the {split} data is empty", path=config.place.path, line=config.place.line)
     return opened
+
+
+def _placed(error: QGateError, place: Place) -> QGateError:
+    """Let an error that names no file name the configuration's table."""
+    return error if error.path else type(error)(error.message, path=place.path, line=place.line)
 
 
 def _brief(error: Exception) -> str:

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from qgate import load_artifact
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from command_line import Outcome
+    from toy_project import Folder
+
+    Qgate = Callable[..., Outcome]
+
+
+def test_the_artifact_runs_without_what_it_came_from(project: Folder, qgate: Qgate) -> None:
+    outcome = qgate("export", "--model", "toy", "--output", "out/toy.pt")
+
+    content = (project.root / "out" / "toy.pt").read_bytes()
+    assert outcome.code == 0, outcome
+    assert outcome.out == f"wrote out/toy.pt: {len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()}\n"
+    (project.root / "toy.py").unlink()
+    with torch.inference_mode():
+        assert load_artifact(project.root / "out" / "toy.pt")(torch.rand(1, 3, 8, 8)).shape == (1, 4)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--model", "large", "--output", "x.pt"), 'qgate.toml: has no model "large"; it has toy'),
+        (("--model", "toy", "--output", "."), ".: is a folder; --output names the file to write"),
+        (("--model", "toy"), "the following arguments are required: --output; see `qgate export --help`"),
+    ],
+    ids=["unknown model", "folder", "no output"],
+)
+def test_a_mistake_exits_with_4(project: Folder, qgate: Qgate, arguments: tuple[str, ...], expected: str) -> None:
+    assert qgate("export", *arguments).error == expected
+
+
+def test_a_file_that_cannot_be_written(project: Folder, qgate: Qgate) -> None:
+    outcome = qgate("export", "--model", "toy", "--output", "toy.py/toy.pt")
+
+    assert (outcome.code, outcome.out) == (4, "")
+    assert outcome.err.splitlines()[-1].startswith("qgate: error: toy.py/toy.pt: cannot be written: ")

@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from command_line import Outcome
+    from toy_project import Folder
+
+    Qgate = Callable[..., Outcome]
+
+RESULTS = ".qgate/results.json"
+
+
+def test_the_table_is_that_of_the_run(checked: tuple[Folder, Outcome], project: Folder, qgate: Qgate) -> None:
+    outcome = qgate("report")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == checked[1].out
+
+
+def test_no_line_is_wider_than_80_columns(project: Folder, qgate: Qgate) -> None:
+    assert max(map(len, qgate("report").out.splitlines())) <= 80
+
+
+def test_a_missed_limit_is_shown_and_the_command_has_worked(project: Folder, qgate: Qgate) -> None:
+    project.write(RESULTS, project.text(RESULTS).replace('"status": "passed"', '"status": "failed"', 1))
+
+    outcome = qgate("report")
+
+    assert outcome.code == 0
+    assert outcome.out.startswith("qgate: FAILED, 1 of 3 limits not held: toy accuracy max_drop\n")
+
+
+def test_json_is_what_was_saved(project: Folder, qgate: Qgate) -> None:
+    outcome = qgate("report", "--json")
+
+    assert (outcome.code, outcome.err) == (0, "")
+    assert json.loads(outcome.out) == project.results()
+
+
+def test_a_format_to_a_file(project: Folder, qgate: Qgate) -> None:
+    outcome = qgate("report", "--format", "markdown", "--output", "out/report.md")
+
+    assert (outcome.code, outcome.out) == (0, "")
+    assert project.text("out/report.md").startswith("### qgate: PASSED, 3 limits held\n")
+
+
+def test_a_configuration_that_has_changed_since_is_noted(project: Folder, qgate: Qgate) -> None:
+    project.write("qgate.toml", project.text("qgate.toml").replace("max_drop = 0.9", "max_drop = 0.8"))
+
+    outcome = qgate("report")
+
+    assert outcome.code == 0
+    assert outcome.err == "qgate: qgate.toml has changed since this run; run the gate again\n"
+
+
+def test_without_results_it_says_what_to_do(project: Folder, qgate: Qgate) -> None:
+    (project.root / RESULTS).unlink()
+
+    assert qgate("report").error == f"{RESULTS}: no results yet; run `qgate check` or `pytest --qgate` first"
+
+
+def test_results_of_another_schema(project: Folder, qgate: Qgate) -> None:
+    project.write(RESULTS, project.text(RESULTS).replace('"schema_version": 1', '"schema_version": 2'))
+
+    assert qgate("report").error == f"{RESULTS}: has schema_version 2, this qgate reads 1; run the gate again"
+
+
+@pytest.mark.parametrize(
+    ("found", "replacement"),
+    [
+        ('"models": {', '"models": {"small": 3, '),
+        ('"status": "passed"', '"status": "splendid"'),
+        ('"limit_value": ', '"limit_value": "much", "limit_velue": '),
+        ('"measured": ', '"measured": [], "slice": '),
+        ('"baseline": ', '"baseline": "good", "basis": '),
+        ('"total": ', '"total": {}, "whole": '),
+        ('"verdicts": [', '"verdicts": [[], '),
+        ('"quantization": {', '"quantisation": {'),
+    ],
+)
+@pytest.mark.parametrize("form", [(), ("--format", "markdown")], ids=["table", "markdown"])
+def test_results_that_were_edited_by_hand_are_refused(
+    project: Folder, qgate: Qgate, found: str, replacement: str, form: tuple[str, ...]
+) -> None:
+    assert found in project.text(RESULTS)
+    project.write(RESULTS, project.text(RESULTS).replace(found, replacement, 1))
+
+    error = qgate("report", *form).error
+
+    assert error.startswith(f"{RESULTS}: is not a qgate result (")
+    assert error.endswith("; run the gate again")
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "3", "\0"], ids=["empty", "cut", "list", "number", "binary"])
+def test_results_that_are_no_results_are_refused(project: Folder, qgate: Qgate, content: str) -> None:
+    project.write(RESULTS, content)
+
+    error = qgate("report").error
+
+    assert error.startswith(f"{RESULTS}: ")
+    assert error.endswith("; run the gate again")
+
+
+def test_an_output_needs_a_format(project: Folder, qgate: Qgate) -> None:
+    assert qgate("report", "--output", "report.md").error == "--output needs --format or --json"
+
+
+def test_an_output_that_cannot_be_written(project: Folder, qgate: Qgate) -> None:
+    error = qgate("report", "--json", "--output", "toy.py/report.json").error
+
+    assert error.startswith("toy.py/report.json: the json report cannot be written: ")
+
+
+def test_it_needs_no_torch_and_bears_a_reader_that_leaves(project: Folder) -> None:
+    program = "import sys; from qgate.cli import main; code = main(['report']); assert 'torch' not in sys.modules; "
+    with subprocess.Popen(
+        [sys.executable, "-c", f"{program} sys.exit(code)"],
+        cwd=project.root,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+
+    assert process.returncode == 141
