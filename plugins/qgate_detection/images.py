@@ -78,18 +78,25 @@ def read_text(path: Path) -> str:
 
 
 def check_images(images: Iterable[ImageFile]) -> None:
-    """Raise `DataError` where an image is missing, is empty or is named twice."""
+    """Raise `DataError` where an image is missing, is empty, does not begin as images do, or is named twice."""
     first: dict[Path, ImageFile] = {}
     for image in images:
         try:
             size = image.path.stat().st_size
         except OSError:
-            raise DataError(f"image {image.path} is missing", path=image.named_in, line=image.line) from None
+            raise DataError(f"image {_as_named(image)} is missing", path=image.named_in, line=image.line) from None
         if size == 0:
             raise DataError("the image file is empty (0 bytes); restore it or remove it from the set", path=image.path)
         if image.path in first:
-            raise DataError(f"image {image.path} is named twice", path=image.named_in, line=image.line)
+            raise DataError(f"image {_as_named(image)} is named twice", path=image.named_in, line=image.line)
+        if not cv2.haveImageReader(str(image.path)):  # reads only the first bytes
+            read_image(image.path)
         first[image.path] = image
+
+
+def _as_named(image: ImageFile) -> str:
+    """Give the image's path as seen from the folder of what names it."""
+    return _identify(image.path, image.named_in.parent)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
