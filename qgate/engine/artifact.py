@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +19,14 @@ from qgate.quantization.codec import decode, encode
 from qgate.results import Artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from qgate.plugins import Registry
 
 __all__ = ["artifact_bytes", "float_bytes", "load_artifact", "read_header", "write_artifact"]
 
 FORMAT = "qgate-artifact-1"
+_MAX_GRAPH_BYTES = 2**28
 _SEAL = b"\nqgate-sha256:"
 _SEAL_BYTES = len(_SEAL) + 64
 
@@ -132,12 +135,16 @@ def _backend(header: dict[str, Any], registry: Registry | None) -> Any:
 
 
 def _pack(contents: Contents) -> bytes:
-    """Give the archive that torch writes, and behind it the hash of its every byte: torch itself checks only some."""
+    """Give the archive that torch writes, and behind it the hash of its every byte: torch itself checks only some.
+
+    It has an entry for each type of tensor, not for each tensor: hundreds of scales would double their size.
+    """
+    layout, pools = _pool(contents.tensors)
     document = {
         "format": FORMAT,
         "header": json.dumps(contents.header, sort_keys=True),
-        "graph": json.dumps(contents.graph, separators=(",", ":")),
-        "tensors": contents.tensors,
+        "graph": _deflate({"graph": contents.graph, "layout": layout}),
+        "tensors": pools,
     }
     stream = io.BytesIO()
     torch.save(document, stream)
@@ -150,9 +157,46 @@ def _read(path: Path) -> Contents:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise ArtifactError(f"is no qgate artifact (expected format {FORMAT}); export the model again", path=path)
     try:
-        return Contents(json.loads(document["header"]), json.loads(document["graph"]), document["tensors"])
-    except (KeyError, TypeError, ValueError) as error:
+        described = _inflate(document["graph"])
+        tensors = dict(_unpool(described["layout"], document["tensors"]))
+        return Contents(json.loads(document["header"]), described["graph"], tensors)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, zlib.error) as error:
         raise ArtifactError("is damaged; export the model again", path=path) from error
+
+
+Layout = list[tuple[str, str, list[int]]]
+
+
+def _pool(tensors: Mapping[str, torch.Tensor]) -> tuple[Layout, dict[str, torch.Tensor]]:
+    """Lay tensors of one type end to end; the layout has each one's name, type and shape, in order."""
+    layout = [(name, str(value.dtype).removeprefix("torch."), list(value.shape)) for name, value in tensors.items()]
+    parts: dict[str, list[torch.Tensor]] = {}
+    for (_, dtype, _), value in zip(layout, tensors.values(), strict=True):
+        parts.setdefault(dtype, []).append(value.detach().cpu().reshape(-1))
+    return layout, {dtype: torch.cat(values) for dtype, values in parts.items()}
+
+
+def _unpool(layout: Layout, pools: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
+    begin = dict.fromkeys(pools, 0)
+    for name, dtype, shape in layout:
+        end = begin[dtype] + math.prod(shape)
+        yield name, pools[dtype][begin[dtype] : end].reshape(shape).clone()
+        begin[dtype] = end
+
+
+def _deflate(document: dict[str, Any]) -> torch.Tensor:
+    text = json.dumps(document, separators=(",", ":"))
+    return torch.frombuffer(bytearray(zlib.compress(text.encode())), dtype=torch.uint8)
+
+
+def _inflate(content: torch.Tensor) -> dict[str, Any]:
+    """Undo `_deflate`; what a crafted file makes of itself is bounded."""
+    inflater = zlib.decompressobj()
+    text = inflater.decompress(content.numpy().tobytes(), _MAX_GRAPH_BYTES)
+    if not inflater.eof:
+        raise ValueError("more than a graph takes")
+    document: dict[str, Any] = json.loads(text)
+    return document
 
 
 def _unsealed(path: Path) -> bytes:
