@@ -6,6 +6,7 @@ generator in the same state draws the same picture.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
@@ -27,10 +28,10 @@ IMAGE_SIZE = 192
 CLASS_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 _VAL_FROM = 1348  # of 1797 source digits: the last quarter
-_SMALLEST, _LARGEST = 13, 48
-_NARROWEST = 3
+_SMALLEST, _LARGEST = 20, 64
+_NARROWEST = 5
 _INK_THRESHOLD = 0.4
-_LETTER_SHARE = 0.5
+_MIDDLE_GREY = 128
 # Strokes of letters that nobody takes for a digit, as corners in a unit square.
 _LETTERS = (
     (((0, 1), (0.5, 0), (1, 1)), ((0.25, 0.6), (0.75, 0.6))),  # A
@@ -71,19 +72,19 @@ def source_digits(split: Literal["train", "val"]) -> list[Digit]:
 
 
 def draw_scene(digits: Sequence[Digit], rng: Rng) -> Scene:
-    """Draw one picture with two to nine of `digits`."""
+    """Draw one picture with two to seven of `digits`, and up to three letters among them."""
     canvas = _background(rng)
     for _ in range(rng.integers(2, 6)):
         _draw_shape(canvas, rng)
     taken: list[Box] = []
     labels = []
-    for _ in range(rng.integers(2, 10)):
+    for _ in range(rng.integers(2, 8)):
         digit = _any_of(digits, rng)
         if _place(canvas, render(digit.ink, rng), taken, rng):
             labels.append(digit.label)
     boxes = np.array(taken, np.float32).reshape(-1, 4)
-    for _ in range(rng.integers(2, 8)):
-        _place(canvas, _distractor(digits, rng), taken, rng)
+    for _ in range(rng.integers(0, 4)):
+        _place(canvas, _letter(rng), taken, rng)
     return Scene(_photograph(canvas, rng), boxes, np.array(labels, np.int64))
 
 
@@ -93,10 +94,12 @@ def _any_of(digits: Sequence[Digit], rng: Rng) -> Digit:
 
 def _background(rng: Rng) -> FloatImage:
     """Draw a linear gradient between two colours with smooth blotches on it."""
-    angle = rng.uniform(0, 2 * np.pi)
-    steps = np.linspace(-0.7, 0.7, IMAGE_SIZE)
-    ramp = np.clip(np.cos(angle) * steps[None, :] + np.sin(angle) * steps[:, None] + 0.5, 0, 1)[..., None]
-    gradient = ramp * rng.uniform(20, 235, 3) + (1 - ramp) * rng.uniform(20, 235, 3)
+    angle = float(rng.uniform(0, 2 * np.pi))
+    steps = np.linspace(-0.7, 0.7, IMAGE_SIZE, dtype=np.float32)
+    across, down = math.cos(angle) * steps[None, :], math.sin(angle) * steps[:, None]
+    ramp = np.clip(across + down + 0.5, 0, 1)[..., None]
+    start, end = rng.uniform(20, 235, (2, 3)).astype(np.float32)
+    gradient = start + ramp * (end - start)
     cells = int(rng.integers(3, 24))
     blotches = rng.normal(0, rng.uniform(5, 30), (cells, cells, 3)).astype(np.float32)
     smooth = cv2.resize(blotches, (IMAGE_SIZE, IMAGE_SIZE), interpolation=cv2.INTER_CUBIC)
@@ -144,18 +147,8 @@ def _crop(opacity: FloatImage) -> FloatImage:
     return opacity[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
-def _distractor(digits: Sequence[Digit], rng: Rng) -> FloatImage:
-    """Render what has a digit's strokes and is none: a letter, or one half of a digit."""
-    digit = _any_of(digits, rng)
-    if digit.label == 1 or rng.random() < _LETTER_SHARE:  # half a one is a one
-        return _letter(rng)
-    ink = digit.ink.copy()
-    halves = (np.s_[:4], np.s_[4:], np.s_[:, :4], np.s_[:, 4:])
-    ink[halves[rng.integers(4)]] = 0
-    return render(ink, rng)
-
-
 def _letter(rng: Rng) -> FloatImage:
+    """Render what has a digit's strokes and is none."""
     glyph = np.zeros((64, 64), np.uint8)
     strokes = [np.array(corners) * (rng.integers(24, 45), 52) + 6 for corners in _LETTERS[rng.integers(len(_LETTERS))]]
     for stroke in strokes:
@@ -173,26 +166,22 @@ def _place(canvas: FloatImage, opacity: FloatImage, taken: list[Box], rng: Rng) 
     for _ in range(20):
         left, top = (int(rng.integers(0, IMAGE_SIZE - extent + 1)) for extent in (width, height))
         box = (left, top, left + width, top + height)
-        if not any(_too_close(box, other) for other in taken):
+        if not any(_overlap(box, other) for other in taken):
             _paint(canvas[top : box[3], left : box[2]], opacity, rng)
             taken.append(box)
             return True
     return False
 
 
-def _too_close(box: Box, other: Box) -> bool:
-    """Say whether two boxes overlap in more than 5 % of the smaller one."""
-    width = min(box[2], other[2]) - max(box[0], other[0])
-    height = min(box[3], other[3]) - max(box[1], other[1])
-    smaller = min((area[2] - area[0]) * (area[3] - area[1]) for area in (box, other))
-    return max(width, 0) * max(height, 0) > 0.05 * smaller
+def _overlap(box: Box, other: Box) -> bool:
+    return box[0] < other[2] and other[0] < box[2] and box[1] < other[3] and other[1] < box[3]
 
 
 def _paint(patch: FloatImage, opacity: FloatImage, rng: Rng) -> None:
-    """Blend a colour into `patch` in place, lighter or darker than what is there by 35 to 150 grey levels."""
+    """Blend a colour into `patch` in place: lighter than dark ground, darker than light, by 60 to 150 grey levels."""
     ground = patch.mean(axis=(0, 1))
-    contrast = rng.uniform(35, 150) * (1 if rng.random() < (255 - ground.mean()) / 255 else -1)
-    colour = np.clip(ground + contrast + rng.normal(0, 25, 3), 0, 255).astype(np.float32)
+    contrast = rng.uniform(60, 150) * (1 if ground.mean() < _MIDDLE_GREY else -1)
+    colour = np.clip(ground + contrast + rng.normal(0, 20, 3), 0, 255).astype(np.float32)
     patch += opacity[..., None] * (colour - patch)
 
 
