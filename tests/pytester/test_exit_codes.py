@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 import pytest
-from toy_project import HELD, MISSED
+from toy_project import HELD, MISSED, SPEED
 
 if TYPE_CHECKING:
     from toy_project import Project
@@ -135,8 +135,11 @@ def test_the_verdict_does_not_depend_on_how_pytest_is_run(
     assert project.run("--qgate", *flags).ret == code
 
 
-def test_the_exit_codes_are_those_of_a_process(project: Project) -> None:
-    project.configure(MISSED)
+def test_a_process_exits_so_too_where_every_warning_is_an_error(project: Project) -> None:
+    project.configure(MISSED, SPEED)
 
-    assert project.pytester.run(sys.executable, "-m", "pytest", "--qgate").ret == 1
-    assert project.pytester.run(sys.executable, "-m", "pytest", "--qgate-model", "absent").ret == 4
+    result = project.pytester.run(sys.executable, "-W", "error", "-m", "pytest", "--qgate", "-W", "error")
+
+    assert result.ret == 1
+    result.assert_outcomes(passed=2, failed=1)
+    assert result.stderr.str() == ""
