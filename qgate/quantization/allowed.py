@@ -22,7 +22,7 @@ from qgate.errors import ArtifactError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["check_node", "check_script", "function", "function_path", "is_identifier", "is_name"]
+__all__ = ["check_node", "checked_script", "function", "function_path", "is_identifier", "is_name"]
 
 _OPERATORS = frozenset(
     {"add", "sub", "mul", "truediv", "floordiv", "mod", "neg", "pos", "pow", "matmul", "getitem", "eq", "ne", "abs"}
@@ -50,7 +50,10 @@ _METHODS = frozenset(
 )
 # They read or write files, or take memory that is not a tensor's own.
 _DENIED = frozenset({"from_file", "from_numpy", "frombuffer", "save", "set_"})
-_SCRIPT_DENIED = re.compile(rb"\b(save|from_file|__setstate__)\b")
+# TorchScript calls ATen as `torch.NAME`, and all other operators, of any extension that is loaded, as `ops.LIB.NAME`.
+_SCRIPT_DENIED = re.compile(
+    rb"\b(?:save|from_file|__setstate__|torch\s*\.\s*classes)\b|\bops\s*\.(?!(?:aten|prim|quantized)\.)\s*\w*"
+)
 
 
 def is_identifier(text: str) -> bool:
@@ -95,16 +98,24 @@ def function_path(called: Any, node: str) -> str:
     raise ArtifactError(f'the graph calls {module}.{name} (node "{node}"), which an artifact cannot hold{_WAY_OUT}')
 
 
-def check_script(archive: bytes) -> None:
-    """Raise `ArtifactError` where the code of a TorchScript archive could reach a file, or runs on loading."""
-    with zipfile.ZipFile(io.BytesIO(archive)) as opened:
-        names = opened.namelist()
-        if len(set(names)) != len(names):
+def checked_script(archive: bytes) -> bytes:
+    """Give a TorchScript archive, written anew: torch must not find other files in it than were checked here.
+
+    Raises `ArtifactError` where its code could reach a file, or runs on loading.
+    """
+    checked = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(archive)) as source, zipfile.ZipFile(checked, "w") as target:
+        names = source.namelist()
+        if len({name.lower() for name in names}) != len(names):
             raise ArtifactError("a TorchScript module in it has two files of one name")
         for name in names:
-            found = _SCRIPT_DENIED.search(opened.read(name)) if name.endswith(".py") else None
+            content = source.read(name)
+            # torch finds files in whichever case their names are.
+            found = _SCRIPT_DENIED.search(content) if name.lower().endswith((".py", ".pkl")) else None
             if found:
                 raise ArtifactError(f"a TorchScript module in it uses {found[0].decode()!r}, which is not allowed")
+            target.writestr(name, content)
+    return checked.getvalue()
 
 
 _WAY_OUT = "; put that into a module and add it to `non_traceable`"

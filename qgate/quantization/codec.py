@@ -17,7 +17,7 @@ import torch
 from torch.ao.nn.quantized.reference.modules.utils import ReferenceQuantizedModule
 
 from qgate.errors import ArtifactError
-from qgate.quantization.allowed import check_node, check_script, function, function_path, is_identifier, is_name
+from qgate.quantization.allowed import check_node, checked_script, function, function_path, is_identifier, is_name
 from qgate.quantization.prepare import quiet_torch_ao
 
 __all__ = ["decode", "encode"]
@@ -59,7 +59,7 @@ def decode(document: Document, tensors: Tensors) -> torch.fx.GraphModule:
             _attach(root, target, _decode_module(module, target, tensors))
         for target in document["attributes"]:
             _attach(root, target, tensors[target])
-        return torch.fx.GraphModule(root, _decode_graph(document["nodes"]))
+        return torch.fx.GraphModule(root, _decode_graph(document["nodes"], root))
     except ArtifactError:
         raise
     except Exception as error:  # what a hand-made document makes torch raise is without end
@@ -77,7 +77,7 @@ def _encode_node(node: torch.fx.Node) -> Document:
     return {"op": node.op, "name": node.name, "target": target, "args": args, "kwargs": kwargs}
 
 
-def _decode_graph(documents: list[Document]) -> torch.fx.Graph:
+def _decode_graph(documents: list[Document], root: torch.nn.Module) -> torch.fx.Graph:
     graph = torch.fx.Graph()
     nodes: dict[str, torch.fx.Node] = {}
     for document in documents:
@@ -87,10 +87,19 @@ def _decode_graph(documents: list[Document]) -> torch.fx.Graph:
             graph.output(args[0])
             continue
         check_node(op, target, args)
+        _check_held(op, target, root)
         called = function(target) if op == "call_function" else target
         nodes[document["name"]] = graph.create_node(op, called, args, kwargs, name=document["name"])
     graph.lint()
     return graph
+
+
+def _check_held(op: str, target: str, root: torch.nn.Module) -> None:
+    """Raise where a module or tensor is none: methods have such names too, and a TorchScript module has `save`."""
+    if op == "call_module":
+        root.get_submodule(target)
+    elif op == "get_attr":
+        root.get_buffer(target)
 
 
 def _kwargs(document: Document, nodes: dict[str, torch.fx.Node]) -> dict[str, Any]:
@@ -176,7 +185,7 @@ class _ModuleEncoder:
                 script = torch.jit.trace(module.eval(), self.recorded[name], strict=False, check_trace=False)
             stream = io.BytesIO()
             torch.jit.save(script, stream)
-            check_script(stream.getvalue())
+            checked_script(stream.getvalue())
         except Exception as error:
             raise ArtifactError(
                 f'module "{name}" ({type(module).__name__}) is kept whole, and TorchScript cannot trace it: {error}'
@@ -240,8 +249,7 @@ def _plain(name: str, value: Any) -> torch.Tensor:
 
 def _decode_module(document: Document, name: str, tensors: Tensors) -> torch.nn.Module:
     if "script" in document:
-        archive = tensors[document["script"]].numpy().tobytes()
-        check_script(archive)
+        archive = checked_script(tensors[document["script"]].numpy().tobytes())
         script: torch.nn.Module = torch.jit.load(io.BytesIO(archive))
         return script
     module: torch.nn.Module = _module_class(document["class"])
