@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-_ISA = ("avx2", "avx512_f", "avx512_vnni", "avx_vnni", "avx512_vbmi", "avx512_bf16", "amx_int8", "amx_bf16")
+# As Linux spells them.
+_ISA = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512vbmi", "avx512_bf16", "amx_int8", "amx_bf16")
 
 
 def describe_environment(num_threads: int, folder: Path) -> dict[str, Any]:
@@ -26,20 +27,22 @@ def describe_environment(num_threads: int, folder: Path) -> dict[str, Any]:
 
 def cpu_name() -> str:
     """Give the CPU's model name, as the kernel reports it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
 
 
 def instruction_sets() -> list[str]:
-    """List those instruction sets of this CPU that int8 kernels ask for."""
-    import torch
+    """List those instruction sets of this CPU that int8 kernels ask for; none where the kernel does not say."""
+    flags = _cpuinfo("flags").split()
+    return [name for name in _ISA if name in flags]
 
-    capabilities = torch.cpu.get_capabilities()
-    return [name for name in _ISA if capabilities.get(name)]
+
+def _cpuinfo(key: str) -> str:
+    """Give the first value of `key` in Linux's list of processors; empty where there is none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.partition(":")[0].strip() == key), "")
 
 
 def _git_commit(folder: Path) -> str | None:
