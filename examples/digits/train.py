@@ -1,7 +1,7 @@
 """Trains the example's network from scratch: `python examples/digits/train.py` rewrites `digits.pt` from its seed.
 
-Pictures are drawn as they are needed, from the training part of the source digits, and none is seen twice. On one
-core of a 2024 server it takes about a quarter of an hour.
+Pictures are drawn as they are needed, from the training part of the source digits, and none is seen twice. It took 25
+minutes on one core of an EPYC server with AVX2. Every 250 steps the weights so far are stored.
 """
 
 from __future__ import annotations
