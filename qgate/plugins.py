@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -176,10 +177,12 @@ def _register(manager: pluggy.PluginManager, plugin: object, name: str) -> None:
 def _check_marked(plugin: object, name: str) -> None:
     """Refuse a hook without `@qgate.hookimpl`: pluggy would not see it, and nothing would be registered."""
     for attribute in dir(plugin):
-        if attribute.startswith(("qgate_register_", "qgate_propose_")) and not hasattr(
-            getattr(plugin, attribute), "qgate_impl"
-        ):
-            raise PluginError(f'plugin "{name}": {attribute} is not marked as a hook; put @qgate.hookimpl above it')
+        value = getattr(plugin, attribute) if attribute.startswith("qgate_") else None
+        if inspect.isroutine(value) and not hasattr(value, "qgate_impl"):
+            raise PluginError(
+                f'plugin "{name}": {attribute} is not marked as a hook; put @qgate.hookimpl above it, or name it '
+                'without "qgate_" in front'
+            )
 
 
 def _call(implementation: pluggy.HookImpl, hook: str) -> Iterable[Any]:

@@ -41,7 +41,7 @@ def calibrate(
     with torch.no_grad():
         for index, inputs in zip(chosen, _inputs(loaded, dataset, chosen), strict=True):
             try:
-                observed(*inputs)
+                observed(*(value.clone() for value in inputs))  # in place, a model would change the data set itself
             except Exception as error:
                 raise ModelError(f"the model failed at calibration sample {index}: {brief(error)}") from error
             progress.advance()

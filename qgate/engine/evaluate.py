@@ -82,7 +82,7 @@ def _predict(loaded: LoadedModel, arms: Arms, sample: Sample) -> dict[str, Any]:
         predictions = {}
         for arm, module in arms.items():
             step = f"the {arm} model"
-            output = module(*inputs)
+            output = module(*(value.clone() for value in inputs))  # a model may change its inputs in place
             step = f"postprocess (of the {arm} model's output)"
             predictions[arm] = loaded.postprocess(output, context)
     except QGateError:

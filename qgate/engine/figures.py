@@ -47,4 +47,4 @@ def _compare(baseline: Metric, candidate: Metric, num_samples: int, where: Mappi
     before, after = (float(metric.compute(weights, where)[0]) for metric in (baseline, candidate))
     drop = before - after if baseline.higher_is_better else after - before
     figures: Figures = {"baseline": before, "candidate": after, "drop": drop, "drop_interval": None}
-    return figures if where is None else {**figures, "support": baseline.support(where)}
+    return figures if where is None else {**figures, "support": int(baseline.support(where))}

@@ -96,8 +96,9 @@ def _round(
     seconds: dict[str, float] = {}
     undisturbed = True
     for name in reversed(list(forms)) if backwards else forms:
+        inputs = [value.clone() for value in example_inputs]  # a model may change them in place
         wall, cpu = time.perf_counter(), time.thread_time()
-        forms[name](*example_inputs)
+        forms[name](*inputs)
         seconds[name] = time.perf_counter() - wall
         undisturbed &= seconds[name] < _PREEMPTED * (time.thread_time() - cpu) + 1e-4
     return [seconds[name] for name in forms], undisturbed
