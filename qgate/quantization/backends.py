@@ -7,7 +7,11 @@ import functools
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch.ao.quantization.backend_config import get_fbgemm_backend_config, get_onednn_backend_config
+from torch.ao.quantization.backend_config import (
+    BackendConfig,
+    get_fbgemm_backend_config,
+    get_onednn_backend_config,
+)
 from torch.ao.quantization.backend_config.x86 import get_x86_backend_config
 from torch.ao.quantization.fx._lower_to_native_backend import _lower_to_native_backend
 
@@ -16,8 +20,6 @@ from qgate.quantization.prepare import quiet_torch_ao
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from torch.ao.quantization.backend_config import BackendConfig
 
 __all__ = ["FbgemmBackend", "OnednnBackend", "X86Backend", "engine"]
 
@@ -70,14 +72,20 @@ class FbgemmBackend(_TorchBackend):
         return get_fbgemm_backend_config()
 
 
+def _without_transposed(config: BackendConfig) -> BackendConfig:
+    """Leave transposed convolutions float: oneDNN's give wrong values where inputs and outputs differ in number."""
+    kept = [pattern for pattern in config.configs if "transpose" not in str(pattern).lower()]
+    return BackendConfig(config.name).set_backend_pattern_configs(kept)
+
+
 class X86Backend(_TorchBackend):
     """FBGEMM's or oneDNN's kernels, as torch chooses for each layer."""
 
     name: ClassVar[str] = "x86"
 
     def backend_config(self) -> BackendConfig:
-        """Give torch's configuration for x86."""
-        return get_x86_backend_config()
+        """Give torch's configuration for x86, which takes oneDNN where there is VNNI."""
+        return _without_transposed(get_x86_backend_config())
 
 
 class OnednnBackend(_TorchBackend):
@@ -87,7 +95,7 @@ class OnednnBackend(_TorchBackend):
 
     def backend_config(self) -> BackendConfig:
         """Give torch's configuration for onednn."""
-        return get_onednn_backend_config()
+        return _without_transposed(get_onednn_backend_config())
 
 
 @functools.cache

@@ -37,18 +37,27 @@ _MATMUL_MODULES = (
     torch.nn.ConvTranspose2d,
     torch.nn.Linear,
 )
-# The names in torch.nn.functional are these very functions.
-_CONVOLUTIONS: frozenset[Any] = frozenset(
-    {
-        torch.conv1d,
-        torch.conv2d,
-        torch.conv3d,
-        torch.conv_transpose1d,
-        torch.conv_transpose2d,
-        torch.conv_transpose3d,
-    }
-)
-_MATMUL_FUNCTIONS = _CONVOLUTIONS | {torch.nn.functional.linear, torch.matmul, torch.bmm}
+_CONVOLUTION = {"input": None, "weight": None, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
+_TRANSPOSED = {
+    "input": None,
+    "weight": None,
+    "bias": None,
+    "stride": 1,
+    "padding": 0,
+    "output_padding": 0,
+    "groups": 1,
+    "dilation": 1,
+}
+# The names in torch.nn.functional are these very functions. Each has its number of dimensions and its arguments.
+_CONVOLUTIONS: dict[Any, tuple[int, dict[str, int | None]]] = {
+    torch.conv1d: (1, _CONVOLUTION),
+    torch.conv2d: (2, _CONVOLUTION),
+    torch.conv3d: (3, _CONVOLUTION),
+    torch.conv_transpose1d: (1, _TRANSPOSED),
+    torch.conv_transpose2d: (2, _TRANSPOSED),
+    torch.conv_transpose3d: (3, _TRANSPOSED),
+}
+_MATMUL_FUNCTIONS: set[Any] = {*_CONVOLUTIONS, torch.nn.functional.linear, torch.matmul, torch.bmm}
 
 
 @dataclass(frozen=True)
@@ -96,7 +105,7 @@ def convert(prepared: torch.fx.GraphModule, config: BackendConfig) -> torch.fx.G
     with quiet_torch_ao():
         reference = convert_to_reference_fx(prepared, backend_config=config)
     reshape_views(reference)
-    _say_no_bias(reference)
+    _write_out_arguments(reference)
     reference.recompile()
     return reference
 
@@ -108,11 +117,17 @@ def reshape_views(graph_module: torch.fx.GraphModule) -> None:
             node.target = "reshape"
 
 
-def _say_no_bias(reference: torch.fx.GraphModule) -> None:
-    """Write out the `bias` that a functional convolution leaves out: the operators that pack weights require it."""
+def _write_out_arguments(reference: torch.fx.GraphModule) -> None:
+    """Give functional convolutions all their arguments: the operators that pack weights know no defaults."""
     for node in reference.graph.nodes:
-        if node.target in _CONVOLUTIONS and len(node.args) == 2 and "bias" not in node.kwargs:  # noqa: PLR2004
-            node.args = (*node.args, None)
+        if node.target in _CONVOLUTIONS:
+            dimensions, arguments = _CONVOLUTIONS[node.target]
+            given = {**arguments, **dict(zip(arguments, node.args, strict=False)), **node.kwargs}
+            node.kwargs = {}
+            node.args = tuple(
+                [value] * dimensions if isinstance(value, int) and name != "groups" else value
+                for name, value in given.items()
+            )
 
 
 _DEPRECATIONS = r".*(torch\.ao|torch\.jit|observer|erase_node|TracerWarning|quantized tensor creation).*"
