@@ -181,17 +181,26 @@ class _ModuleEncoder:
 
     def _encode_script(self, name: str, module: torch.nn.Module) -> Document:
         try:
-            with torch.no_grad(), quiet_torch_ao():
-                script = torch.jit.trace(module.eval(), self.recorded[name], strict=False, check_trace=False)
             stream = io.BytesIO()
-            torch.jit.save(script, stream)
+            with torch.no_grad(), quiet_torch_ao():
+                torch.jit.save(_torchscript(module.eval(), self.recorded[name]), stream)
             checked_script(stream.getvalue())
         except Exception as error:
             raise ArtifactError(
-                f'module "{name}" ({type(module).__name__}) is kept whole, and TorchScript cannot trace it: {error}'
+                f'module "{name}" ({type(module).__name__}) is kept whole, and TorchScript cannot hold it: {error}'
             ) from error
         self.tensors[f"{name}.script"] = torch.frombuffer(bytearray(stream.getvalue()), dtype=torch.uint8)
         return {"script": f"{name}.script"}
+
+
+def _torchscript(module: torch.nn.Module, inputs: tuple[Any, ...]) -> Any:
+    """Compile a module, which keeps its branches, or else trace it, which keeps the way that `inputs` take."""
+    try:
+        script = torch.jit.script(module)
+        script(*inputs)
+    except Exception:  # noqa: BLE001  # TorchScript reads only a part of Python, and raises anything
+        return torch.jit.trace(module, inputs, strict=False, check_trace=False)
+    return script
 
 
 def _record_inputs(
@@ -250,7 +259,8 @@ def _plain(name: str, value: Any) -> torch.Tensor:
 def _decode_module(document: Document, name: str, tensors: Tensors) -> torch.nn.Module:
     if "script" in document:
         archive = checked_script(tensors[document["script"]].numpy().tobytes())
-        script: torch.nn.Module = torch.jit.load(io.BytesIO(archive))
+        with quiet_torch_ao():
+            script: torch.nn.Module = torch.jit.load(io.BytesIO(archive))
         return script
     module: torch.nn.Module = _module_class(document["class"])
     torch.nn.Module.__init__(module)

@@ -130,7 +130,7 @@ def _write_out_arguments(reference: torch.fx.GraphModule) -> None:
             )
 
 
-_DEPRECATIONS = r".*(torch\.ao|torch\.jit|observer|erase_node|TracerWarning|quantized tensor creation).*"
+_DEPRECATIONS = r".*(torch\.ao|torch\.jit|observer|erase_node|quantized tensor creation).*"
 
 
 @contextlib.contextmanager
@@ -139,6 +139,7 @@ def quiet_torch_ao() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"torch\..*")
         warnings.filterwarnings("ignore", message=_DEPRECATIONS)
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]  # it is public
         yield
 
 
