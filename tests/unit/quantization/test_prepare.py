@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import inspect
+import re
+
+import pytest
+import torch
+from small_networks import NETWORKS, Fork, Network, conv_bn_silu, flat, reference
+from torch import nn
+
+from qgate.errors import QuantizationError, TraceError
+from qgate.quantization.observers import PerTensorMinMaxObserver
+
+
+def float_convolutions(graph: torch.fx.GraphModule) -> set[str]:
+    """Name the convolutions whose inputs are not dequantized values."""
+    return {
+        str(node.target)
+        for node in graph.graph.nodes
+        if node.op == "call_module"
+        and isinstance(graph.get_submodule(str(node.target)), nn.Conv2d)
+        and node.args[0].target != "dequantize"
+    }
+
+
+def greatest_steps(network: Network, **recipe: object) -> list[int]:
+    """Give the greatest int8 value that each quantization in the graph has on calibration data."""
+    seen: dict[str, int] = {}
+
+    class Watch(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> object:
+            value = super().run_node(n)
+            if n.target is torch.quantize_per_tensor:
+                seen[n.name] = max(seen.get(n.name, 0), int(value.int_repr().max()))
+            return value
+
+    graph = reference(network, **recipe)
+    with torch.no_grad():
+        for seed in range(1, 9):
+            Watch(graph).run(*network.inputs(seed))
+    return list(seen.values())
+
+
+class TestTraceErrors:
+    def test_module_line_and_way_out(self) -> None:
+        network = Network(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(Fork())))
+        source, first = inspect.getsourcelines(Fork)
+        branch = first + next(number for number, line in enumerate(source) if "if " in line)
+
+        with pytest.raises(TraceError) as caught:
+            reference(network)
+
+        assert (str(caught.value.path), caught.value.line) == (inspect.getsourcefile(Fork), branch)
+        assert re.search(r'module "1\.0".*add "1\.0" to `non_traceable`', caught.value.message)
+        assert "\n" not in str(caught.value)
+
+    def test_the_way_out_works(self) -> None:
+        network = Network(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(Fork())), non_traceable=("1.0",))
+
+        output = reference(network)(*network.inputs())
+
+        assert torch.allclose(output, network.module()(*network.inputs()), atol=0.05 * float(output.abs().max()))
+
+    def test_the_model_itself(self) -> None:
+        with pytest.raises(TraceError, match=r"cannot trace the model itself.*move that line into a submodule"):
+            reference(Network(Fork))
+
+
+class TestIgnoredScope:
+    def test_what_a_pattern_matches_stays_float(self) -> None:
+        network = NETWORKS["residual"]
+
+        assert float_convolutions(reference(network)) == set()
+        assert float_convolutions(reference(network, ignored_scope=("block*",))) == {"block.0"}
+        assert float_convolutions(reference(network, ignored_scope=("stem", "*.0"))) == {"stem.0", "block.0"}
+
+    def test_everything_ignored_is_the_float_model(self) -> None:
+        network = NETWORKS["conv_bn_silu"]
+
+        output = reference(network, ignored_scope=("*",))(*network.inputs())
+
+        assert torch.allclose(output, network.module()(*network.inputs()), atol=1e-5)
+
+    @pytest.mark.parametrize("key", ["ignored_scope", "non_traceable"])
+    def test_a_pattern_that_matches_nothing_is_an_error(self, key: str) -> None:
+        with pytest.raises(
+            QuantizationError, match=rf'{key} pattern "blok\*" matches no module; the nearest module name is "block"'
+        ):
+            reference(NETWORKS["residual"], **{key: ("stem*", "blok*")})
+
+    def test_a_model_without_submodules_says_so(self) -> None:
+        with pytest.raises(QuantizationError, match="the model has no submodule"):
+            reference(NETWORKS["functional"], ignored_scope=("x",))
+
+
+class TestReducedRange:
+    def test_only_what_a_multiplication_reads_is_reduced(self) -> None:
+        network = Network(lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.MaxPool2d(2)))
+
+        assert greatest_steps(network, reduce_range=False) == [255, 255, 255]
+        assert greatest_steps(network, reduce_range=True) == [127, 255, 255]
+
+    def test_half_the_levels_err_about_twice_as_much(self) -> None:
+        network = NETWORKS["conv_bn_silu"]
+        with torch.no_grad():
+            expected = network.module()(*network.inputs())
+            full, reduced = (
+                (reference(network, reduce_range=reduce)(*network.inputs()) - expected).square().mean().sqrt()
+                for reduce in (False, True)
+            )
+        assert 1.2 < float(reduced / full) < 3
+
+
+class SharedConvolution(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.first, self.second = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4)
+        nn.init.constant_(self.first.weight, 3.0)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.conv(self.first(self.conv(x))))
+
+
+def test_a_shared_convolution_with_two_batch_norms_is_refused() -> None:
+    with pytest.raises(QuantizationError, match='"conv" is called 2 times with a batch norm behind it'):
+        reference(Network(SharedConvolution, (1, 4, 8, 8)))
+
+
+def test_the_float_model_is_left_as_it_was() -> None:
+    module = NETWORKS["residual"].module()
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+
+    reference(Network(lambda: module))
+
+    assert all(torch.equal(before[name], value) for name, value in module.state_dict().items())
+    assert {type(child) for child in module.stem} == {nn.Conv2d, nn.BatchNorm2d, nn.SiLU}
+
+
+def test_small_channels_survive_beside_great_ones_only_with_a_step_for_each() -> None:
+    def make() -> nn.Module:
+        convolution = nn.Conv2d(3, 4, 1, bias=False)
+        convolution.weight.data *= torch.logspace(-3, 0, 4).reshape(4, 1, 1, 1)
+        return convolution
+
+    network = Network(lambda: nn.Sequential(make(), conv_bn_silu(4, 4)))
+    expected = network.module()[0].weight[0].detach()
+
+    def error(**recipe: object) -> float:
+        weight = reference(network, **recipe).get_submodule("0").get_weight()[0]
+        return float((weight - expected).abs().max() / expected.abs().max())
+
+    assert error() < 0.01
+    assert error(weight=PerTensorMinMaxObserver) > 0.5
+
+
+def test_outputs_of_a_list_keep_their_order() -> None:
+    network = NETWORKS["concatenated"]
+
+    assert [part.shape for part in reference(network)(*network.inputs())] == [(1, 4, 8, 8), (1, 8, 4, 4)]
+    assert flat(network.module()(*network.inputs())).numel() == 4 * 64 + 8 * 16
