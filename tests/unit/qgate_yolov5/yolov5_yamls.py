@@ -16,7 +16,6 @@ SPPF = [[-1, 1, "SPPF", [1024, 5]]]
 
 def p5(size: str, *, classes: int = 80, block: str = "C3", stem: Any = None, deepest: Any = None) -> dict[str, Any]:
     """Three levels; v6.0 where nothing else is said. `deepest` are the last layers of the backbone."""
-    depth, width = MULTIPLES[size]
     backbone = [
         stem or STEM,
         [-1, 1, "Conv", [128, 3, 2]],
@@ -47,12 +46,11 @@ def p5(size: str, *, classes: int = 80, block: str = "C3", stem: Any = None, dee
         [-1, 3, block, [1024, *rest]],
         [[17, 20, 23], 1, "Detect", ["nc", "anchors"]],
     ]
-    return _yaml(classes, depth, width, P5_ANCHORS, backbone, head)
+    return _scaled(size, nc=classes, anchors=P5_ANCHORS, backbone=backbone, head=head)
 
 
 def p6(size: str, *, classes: int = 80) -> dict[str, Any]:
     """Four levels, v6.0."""
-    depth, width = MULTIPLES[size]
     backbone = [
         STEM,
         [-1, 1, "Conv", [128, 3, 2]],
@@ -82,20 +80,12 @@ def p6(size: str, *, classes: int = 80) -> dict[str, Any]:
             [-1, 3, "C3", [wider, False]],
         ]
     head.append([[23, 26, 29, 32], 1, "Detect", ["nc", "anchors"]])
-    return _yaml(classes, depth, width, P6_ANCHORS, backbone, head)
+    return _scaled(size, nc=classes, anchors=P6_ANCHORS, backbone=backbone, head=head)
 
 
-def _yaml(
-    classes: int, depth: float, width: float, anchors: list[list[int]], backbone: list[Any], head: list[Any]
-) -> dict[str, Any]:
-    return {
-        "nc": classes,
-        "depth_multiple": depth,
-        "width_multiple": width,
-        "anchors": anchors,
-        "backbone": backbone,
-        "head": head,
-    }
+def _scaled(size: str, **yaml: Any) -> dict[str, Any]:
+    depth, width = MULTIPLES[size]
+    return {**yaml, "depth_multiple": depth, "width_multiple": width}
 
 
 V5_STEM = [-1, 1, "Focus", [64, 3]]

@@ -1,0 +1,216 @@
+"""A whole gate of one small model in memory: what it leaves behind, and what becomes of a step that fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import torch
+from small_networks import NETWORKS, Fork
+from torch import nn
+
+from qgate import hookimpl
+from qgate.config.model import (
+    DataConfig,
+    GateConfig,
+    ModelConfig,
+    ObserverConfig,
+    Place,
+    QuantizationConfig,
+    Settings,
+    SplitConfig,
+    ThresholdConfig,
+    TimingConfig,
+)
+from qgate.engine.artifact import load_artifact, read_header
+from qgate.engine.factory import FactoryDataset
+from qgate.engine.load import Inputs
+from qgate.engine.progress import Silent
+from qgate.engine.run import Run
+from qgate.engine.state import torch_state
+from qgate.errors import DataError
+from qgate.metrics import MeanMetric
+from qgate.plugins import load_registry
+from qgate.protocols import LoadedModel
+from qgate.quantization.backends import FbgemmBackend
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qgate.results import ModelResult
+
+PLACE = Place(Path("qgate.toml"), 1)
+
+
+class Mean(MeanMetric):
+    name = "mean"
+
+    def score(self, prediction: Any, target: Any) -> float:
+        if target == "crash":
+            raise RuntimeError("a bug in the metric")
+        return float(prediction.mean()) * (float("nan") if target == "nan" else 1)
+
+
+class Plugin:
+    @hookimpl
+    def qgate_register_metrics(self) -> list[type]:
+        return [Mean]
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Callable[..., ModelResult]:
+    """Run a gate; `thresholds` are limits by metric, and the other arguments what it works on."""
+
+    def run(
+        thresholds: dict[str, dict[str, float]],
+        *,
+        module: nn.Module | None = None,
+        target: object = None,
+        timing: bool = True,
+        open_inputs: Callable[[], Inputs] | None = None,
+        **recipe: Any,
+    ) -> ModelResult:
+        module = module or NETWORKS["residual"].module()
+        images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+        data = FactoryDataset([(image, target) for image in images], "images")
+        inputs = Inputs(LoadedModel(module, (images[:1],)), data, data)
+        split = SplitConfig("factory", None, PLACE)
+        model = ModelConfig(
+            name="net",
+            loader="factory",
+            options=None,
+            data=DataConfig(SplitConfig("factory", None, PLACE, 4), split),
+            quantization=QuantizationConfig(PLACE, activation=ObserverConfig("minmax"), **recipe),
+            timing=TimingConfig(warmup_rounds=1, max_seconds=0.05),
+            thresholds={name: ThresholdConfig(name, limits, PLACE) for name, limits in thresholds.items()},
+            place=PLACE,
+        )
+        config = GateConfig(tmp_path / "qgate.toml", "0" * 64, Settings(artifacts=tmp_path), {"net": model})
+        registry = load_registry(plugins=[(Plugin(), "test")])
+        return Run(config, model, registry, {"cpu": "this"}, Silent()).judged(
+            open_inputs or (lambda: inputs), timing=timing
+        )
+
+    return run
+
+
+LIMITS = {"mean": {"max_drop": 0.1}, "size_reduction": {"lower_bound": -50.0}, "speedup": {"lower_bound": 0.001}}
+
+
+def statuses(result: ModelResult) -> dict[str, str]:
+    return {verdict.metric: verdict.status for verdict in result.verdicts}
+
+
+def test_every_limit_is_measured_on_the_reloaded_artifact(gate: Any, tmp_path: Path) -> None:
+    result = gate(LIMITS)
+
+    assert statuses(result) == {"mean": "passed", "size_reduction": "passed", "speedup": "passed"}
+    assert result.num_evaluation_samples == 6
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        float32 = NETWORKS["residual"].module()(images).mean()
+        int8 = torch.stack([load_artifact(tmp_path / "net.pt")(image[None]).mean() for image in images]).mean()
+    assert result.metrics["mean"]["baseline"] == pytest.approx(float(float32), abs=1e-6)
+    assert result.metrics["mean"]["candidate"] == pytest.approx(float(int8), abs=1e-6)
+    assert result.artifact.path == "net.pt"
+    assert result.artifact.bytes == (tmp_path / "net.pt").stat().st_size
+    assert result.metrics["size_reduction"]["candidate"] == result.artifact.bytes
+
+
+@pytest.mark.parametrize("said", ["auto", True, False])
+def test_the_range_is_recorded_as_it_was_resolved(said: Any, gate: Any, tmp_path: Path) -> None:
+    needed = FbgemmBackend().needs_reduced_range()
+    expected = needed if said == "auto" else said
+
+    result = gate({"size_reduction": {"lower_bound": -50.0}}, reduce_range=said)
+
+    assert result.quantization["reduce_range"] is expected
+    assert read_header(tmp_path / "net.pt")["quantization"] == result.quantization
+    # A full range on a CPU whose kernels saturate must not be judged as if it were sound.
+    assert statuses(result) == {"size_reduction": "error" if needed and not expected else "passed"}
+
+
+def state() -> tuple[Any, ...]:
+    return torch.random.get_rng_state().tolist(), torch.get_num_threads(), torch.backends.quantized.engine
+
+
+@pytest.mark.parametrize("kind", ["none", "data", "model", "metric"])
+def test_torchs_state_is_restored_even_after_a_failure(kind: str, gate: Any) -> None:
+    former = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        before = state()
+        result = gate(
+            LIMITS,
+            module=Raises() if kind == "model" else None,
+            target="crash" if kind == "metric" else None,
+            open_inputs=no_data if kind == "data" else None,
+        )
+        assert state() == before
+    finally:
+        torch.set_num_threads(former)
+    assert ("error" in statuses(result).values()) is (kind != "none")
+
+
+def test_inside_a_run_the_threads_are_pinned_and_the_seed_is_set() -> None:
+    drawn = []
+    for _ in range(2):
+        with torch_state(seed=7, num_threads=1):
+            assert torch.get_num_threads() == 1
+            drawn.append(torch.rand(3).tolist())
+    assert drawn[0] == drawn[1]
+
+
+class Raises(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.conv2d(x, torch.ones(2, 5, 1, 1))
+
+
+def no_data() -> Inputs:
+    raise DataError("is empty", path="images.txt", line=3)
+
+
+def test_a_step_that_fails_is_an_error_of_every_limit(gate: Any) -> None:
+    result = gate(LIMITS, open_inputs=no_data)
+
+    assert statuses(result) == dict.fromkeys(LIMITS, "error")
+    assert {verdict.message for verdict in result.verdicts} == {"not measured: images.txt:3: is empty"}
+    assert result.artifact is None
+    assert not result.passed
+
+
+def test_what_was_measured_before_a_failure_is_still_judged(gate: Any) -> None:
+    result = gate(LIMITS, target="crash")
+
+    assert statuses(result) == {"mean": "error", "size_reduction": "passed", "speedup": "error"}
+    assert 'metric "mean" failed at sample "0"' in result.verdicts[0].message
+    assert "\n" not in result.verdicts[0].message
+
+
+def test_a_model_that_cannot_be_traced_is_an_error_with_the_way_out(gate: Any) -> None:
+    result = gate(LIMITS, module=nn.Sequential(nn.Conv2d(3, 3, 1), Fork()))
+
+    assert statuses(result) == dict.fromkeys(LIMITS, "error")
+    assert 'add "1" to `non_traceable`' in result.verdicts[0].message
+
+
+def test_nan_is_an_error(gate: Any) -> None:
+    result = gate({"mean": {"max_drop": 1e9}}, target="nan")
+
+    assert statuses(result) == {"mean": "error"}
+
+
+def test_without_timing_a_speed_limit_is_an_error(gate: Any) -> None:
+    result = gate(LIMITS, timing=False)
+
+    assert statuses(result) == {"mean": "passed", "size_reduction": "passed", "speedup": "error"}
+    assert result.verdicts[2].message == "not measured: timing was switched off for this run"
+
+
+def test_the_steps_times_add_up(gate: Any) -> None:
+    seconds = gate(LIMITS).seconds
+
+    steps = {"load", "quantize", "calibrate", "artifact", "reload", "evaluate", "metrics", "timing"}
+    assert set(seconds) == {*steps, "total"}
+    assert sum(seconds[step] for step in steps) == pytest.approx(seconds["total"], rel=0.1)
