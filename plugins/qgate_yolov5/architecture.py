@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import math
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
@@ -38,6 +39,8 @@ _TORCH: dict[str, type[nn.Module]] = {
     "nn.ZeroPad2d": nn.ZeroPad2d,
 }
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "nn.ELU": nn.ELU,
+    "nn.GELU": nn.GELU,
     "nn.Hardswish": nn.Hardswish,
     "nn.LeakyReLU": nn.LeakyReLU,
     "nn.Mish": nn.Mish,
@@ -82,7 +85,7 @@ class LayerBuilder:
         try:
             layer, outputs = self._build(row, inputs, number)
         except (ArithmeticError, IndexError, RuntimeError, TypeError, ValueError) as error:
-            raise ModelError(f"yaml: {row.kind} does not take {row.arguments!r} ({error})") from error
+            raise ModelError(f"yaml: {row.kind} does not take {reprlib.repr(row.arguments)} ({error})") from error
         self.channels.append(outputs)
         return layer
 
@@ -123,11 +126,10 @@ def read_rows(yaml: Mapping[str, Any]) -> list[Row]:
 
 
 def _row(index: int, entry: Any) -> Row:
-    try:
-        source, number, kind, arguments = entry
-        return Row(absolute_source(source, index), int(number), str(kind), [_literal(value) for value in arguments])
-    except (TypeError, ValueError) as error:
-        raise ModelError(f"yaml: layer {index} is {entry!r}; expected [from, number, module, args]") from error
+    match entry:
+        case [source, int(number), str(kind), [*arguments]]:
+            return Row(absolute_source(source, index), number, kind, [_literal(value) for value in arguments])
+    raise ModelError(f"yaml: layer {index} is {reprlib.repr(entry)}; expected [from, number, module, args]")
 
 
 def absolute_source(source: Any, index: int) -> Source:
@@ -140,7 +142,7 @@ def absolute_source(source: Any, index: int) -> Source:
 def _absolute(source: Any, index: int) -> int:
     if isinstance(source, int) and -max(index, 1) <= source < index:
         return source if source >= 0 else index + source
-    raise ModelError(f"model.{index} takes its input from layer {source!r}; expected one before it")
+    raise ModelError(f"model.{index} takes its input from layer {reprlib.repr(source)}; expected one before it")
 
 
 def _literal(argument: Any) -> Any:
@@ -156,7 +158,8 @@ def read_activation(expression: str) -> nn.Module:
         name, _, arguments = expression.partition("(")
         call = ast.parse(f"_({arguments}", mode="eval").body
         values = [ast.literal_eval(argument) for argument in call.args]  # type: ignore[attr-defined]
-        return _ACTIVATIONS[name](*values)
+        named = {one.arg: ast.literal_eval(one.value) for one in call.keywords}  # type: ignore[attr-defined]
+        return _ACTIVATIONS[name](*values, **named)
     except (AttributeError, KeyError, SyntaxError, TypeError, ValueError):
         known = ", ".join(sorted(_ACTIVATIONS))
         raise ModelError(f"yaml: activation {expression!r} is not known; expected one of {known}") from None

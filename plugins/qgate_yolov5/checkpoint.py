@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import reprlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ class Checkpoint:
 
     `anchors` has shape (levels, anchors, 2), width and height in units of the level's stride; `strides` are in
     pixels. `state_dict` is float32 (counters stay integers), under YOLOv5's own names. `layers` are the stored
-    modules of the network; None in a plain checkpoint, whose `yaml` describes the network.
+    modules of the network; None in a plain checkpoint, whose `yaml` describes the network. `training_size` is
+    the side in pixels of the images it was trained on, as the user gave it; None where the file does not say.
     """
 
     path: Path
@@ -42,6 +44,7 @@ class Checkpoint:
     yaml: Mapping[str, Any]
     state_dict: Mapping[str, torch.Tensor]
     layers: tuple[Stored, ...] | None
+    training_size: int | None = None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -122,7 +125,19 @@ def _parse_pickled(document: Any) -> dict[str, Any]:
         "yaml": yaml if isinstance(yaml := model.get("yaml"), dict) else {},
         "state_dict": _as_float32(tensors),
         "layers": layers,
+        "training_size": _training_size(document.get("opt")),
     }
+
+
+def _training_size(options: Any) -> int | None:
+    """Read the image size from the options of train.py: `imgsz`, in v5.0 `img_size` for training and for testing."""
+    values = options.state if isinstance(options, Stored) else options
+    if not isinstance(values, dict):
+        return None
+    size = values.get("imgsz", values.get("img_size"))
+    if isinstance(size, list) and size:
+        size = size[0]
+    return size if isinstance(size, int) and size > 0 else None
 
 
 def _detection_model(document: Any) -> Stored:
@@ -145,7 +160,7 @@ def _names(stored: Any) -> tuple[str, ...]:
     """Read class names: a list, or a dict by class index as v7.0 writes it."""
     if isinstance(stored, dict) and set(stored) == set(range(len(stored))):
         stored = [stored[index] for index in range(len(stored))]
-    if not isinstance(stored, list | tuple) or not stored:
+    if not isinstance(stored, list | tuple) or not stored or not all(isinstance(n, str | int | float) for n in stored):
         raise ModelError("holds no class names; expected a list, or a dict by class index from 0 on")
     return tuple(str(name) for name in stored)
 
@@ -158,25 +173,27 @@ def _levels(anchors: Any, strides: Any) -> dict[str, Any]:
 
 
 def _anchors(stored: Any) -> torch.Tensor:
-    try:
-        anchors = torch.as_tensor(stored, dtype=torch.float32).clone()
-        levels, number, _pair = anchors.shape
-        return anchors.reshape(levels, number, 2)
-    except (RuntimeError, TypeError, ValueError):
-        raise ModelError("holds no anchors of shape (levels, anchors, 2)") from None
+    if not isinstance(stored, torch.Tensor) or stored.dim() != 3 or stored.shape[2] != 2:  # noqa: PLR2004 - as said below
+        raise ModelError("holds no anchors of shape (levels, anchors, 2)")
+    if not bool((stored > 0).all() and stored.isfinite().all()):
+        raise ModelError("holds anchors that are no sizes; expected numbers above 0")
+    return _own_copy(stored)
 
 
 def _strides(stored: Any) -> tuple[int, ...]:
     values = stored.tolist() if isinstance(stored, torch.Tensor) else stored
     whole = isinstance(values, list) and all(isinstance(v, int | float) and float(v).is_integer() for v in values)
     if not whole or not values or min(values) < 1:
-        raise ModelError(f"holds no strides of its levels, but {values!r}")
+        raise ModelError(f"holds no strides of its levels, but {reprlib.repr(values)}")
     return tuple(int(value) for value in values)
 
 
 def _as_float32(tensors: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    if not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values()):
-        raise ModelError("holds a state_dict with values that are not tensors")
+    for name, tensor in tensors.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise ModelError(f"holds {reprlib.repr(name)} in its state_dict, which is not a tensor under a name")
+        if not bool(tensor.isfinite().all()):
+            raise ModelError(f"{name} holds NaN or infinity; the training diverged, or the file is damaged")
     return {name: _own_copy(tensor) for name, tensor in tensors.items()}
 
 

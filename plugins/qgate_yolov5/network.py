@@ -89,7 +89,7 @@ class YoloV5(nn.Module):
             with torch.inference_mode():
                 maps = self(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
             return tuple(_PROBE_SIZE // one.shape[-1] for one in maps)
-        except (ArithmeticError, AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        except Exception as error:  # layers that do not fit may raise anything
             raise ModelError(f"the layers of the network do not fit each other ({error})") from error
         finally:
             self.train(was_training)
@@ -126,7 +126,7 @@ def _check_head(network: YoloV5, num_classes: int) -> None:
     head = network.model[-1] if len(network.model) else None
     if not isinstance(head, blocks.Detect):
         raise ModelError("the network does not end in Detect; expected a YOLOv5 detection network")
-    outputs = [getattr(conv, "out_channels", None) for conv in head.m]
+    outputs = [getattr(conv, "out_channels", None) for conv in head.m.children()]
     expected = [num_anchors * (5 + num_classes)] * levels
     if outputs != expected:
         raise ModelError(
@@ -144,7 +144,7 @@ def _check_strides(network: YoloV5) -> None:
 def _load_state(network: YoloV5, stored: Mapping[str, Tensor]) -> None:
     """Fill in the tensors, all of them and no other."""
     own = network.state_dict()
-    for name in own.keys() | stored.keys():
+    for name in sorted(own.keys() | stored.keys()):
         place = name.rpartition(".")[0] or name
         if name not in stored:
             raise ModelError(f"{place}: no tensor {name} is stored, but its hyper-parameters ask for one")

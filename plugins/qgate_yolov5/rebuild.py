@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,8 @@ from qgate.errors import ModelError
 from qgate_yolov5 import blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qgate_yolov5.unpickling import Stored
 
 _BLOCKS: dict[str, type[blocks.Block]] = {
@@ -58,6 +61,7 @@ _LEAVES: dict[type[nn.Module], tuple[str, ...]] = {
     nn.Linear: ("in_features", "out_features"),
     nn.MaxPool2d: ("kernel_size", "stride", "padding", "dilation", "ceil_mode"),
     nn.Mish: ("inplace",),
+    nn.PReLU: ("num_parameters",),
     nn.MultiheadAttention: ("embed_dim", "num_heads", "dropout", "batch_first"),
     nn.ReLU: ("inplace",),
     nn.ReLU6: ("inplace",),
@@ -76,6 +80,10 @@ _CONTAINERS: dict[str, type[nn.Sequential | nn.ModuleList]] = {
     "Sequential": nn.Sequential,
 }
 
+# What sets the size of maps. A damaged one could ask for more memory than there is; YOLOv5's largest is 13.
+_SPATIAL = ("kernel_size", "stride", "padding", "dilation", "scale_factor")
+_LARGEST_STEP = 32
+
 _MAX_DEPTH = 16
 
 
@@ -92,10 +100,7 @@ def rebuild(stored: Stored, name: str, depth: int = 0) -> nn.Module:
         return _leaf(stored, name)
     parts = {key: rebuild(child, f"{name}.{key}", depth + 1) for key, child in stored.children().items()}
     if is_torch and stored.class_name in _CONTAINERS:
-        container = _CONTAINERS[stored.class_name]()
-        for key, part in parts.items():
-            container.add_module(key, part)
-        return container
+        return _CONTAINERS[stored.class_name]().extend(parts.values())
     if not is_torch and stored.class_name in _BLOCKS:
         return _block(stored, parts, name)
     raise ModelError(f"{name} is a {stored.kind}, which is not among the blocks of YOLOv5 v5.0-v7.0 that are known")
@@ -107,10 +112,18 @@ def _leaf(stored: Stored, name: str) -> nn.Module:
     if leaf in _WITH_BIAS:
         arguments["bias"] = (stored.get("_parameters") or {}).get(_WITH_BIAS[leaf]) is not None
     try:
+        _check_spatial(arguments)
         with torch.device("meta"):
             return leaf(**arguments)
-    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+    except Exception as error:  # damaged arguments may raise anything
         raise ModelError(f"damaged: {name} is a {leaf.__name__} that cannot be ({error})") from error
+
+
+def _check_spatial(arguments: Mapping[str, Any]) -> None:
+    for key in _SPATIAL:
+        value = arguments.get(key, 1)
+        if max(value if isinstance(value, tuple) else (value,)) > _LARGEST_STEP:
+            raise ValueError(f"{key} is {reprlib.repr(value)}")
 
 
 def _block(stored: Stored, parts: dict[str, nn.Module], name: str) -> blocks.Block:
@@ -122,5 +135,5 @@ def _block(stored: Stored, parts: dict[str, nn.Module], name: str) -> blocks.Blo
     settings = {key: stored.get(key) for key in block.settings}
     for key, kind in block.settings.items():
         if not isinstance(settings[key], kind):
-            raise ModelError(f"damaged: {name}.{key} is {settings[key]!r}; expected a {kind.__name__}")
+            raise ModelError(f"damaged: {name}.{key} is {reprlib.repr(settings[key])}; expected a {kind.__name__}")
     return block.from_parts(parts, settings)
