@@ -178,7 +178,7 @@ def _check_marked(plugin: object, name: str) -> None:
     """Refuse a hook without `@qgate.hookimpl`: pluggy would not see it, and nothing would be registered."""
     for attribute in dir(plugin):
         value = getattr(plugin, attribute) if attribute.startswith("qgate_") else None
-        if inspect.isroutine(value) and not hasattr(value, "qgate_impl"):
+        if (inspect.isfunction(value) or inspect.ismethod(value)) and not hasattr(value, "qgate_impl"):
             raise PluginError(
                 f'plugin "{name}": {attribute} is not marked as a hook; put @qgate.hookimpl above it, or name it '
                 'without "qgate_" in front'

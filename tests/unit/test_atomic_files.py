@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from qgate.files import write_atomically
+
+
+def test_folders_are_made_and_content_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "file"
+
+    write_atomically(path, b"old")
+    write_atomically(path, b"new")
+
+    assert path.read_bytes() == b"new"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "chmod", "replace"])
+def test_a_failure_in_between_leaves_the_old_file_and_nothing_else(
+    failing: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os if failing == "fsync" else Path, failing, fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, b"new")
+
+    assert path.read_bytes() == b"old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from qgate.files import write_atomically
+os.fsync = lambda _: os.kill(os.getpid(), signal.SIGKILL)
+write_atomically(pathlib.Path(sys.argv[1]), b"new" * 100000)
+"""
+
+
+def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"old")
+
+    done = subprocess.run([sys.executable, "-c", KILLED, path], cwd=Path(__file__).parents[2], check=False)
+
+    assert done.returncode == -9
+    assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_others_may_read_it_as_the_umask_says(mask: int, mode: int, tmp_path: Path) -> None:
+    former = os.umask(mask)
+    try:
+        write_atomically(tmp_path / "file", b"x")
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(former)
+
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == mode
+
+
+def test_a_folder_in_its_place_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").mkdir()
+
+    with pytest.raises(OSError, match="directory"):
+        write_atomically(tmp_path / "file", b"x")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
