@@ -131,8 +131,10 @@ def _passes_on(constructor: Callable[..., None]) -> bool:
 
 def _resolve_hints(owner: Any) -> dict[str, Any]:
     """Resolve annotations; `Path` may have been imported for type checkers only, as linters advise."""
+    # A class of one of several conftest.py: `sys.modules` has only the one imported last.
+    names = getattr(owner.__init__, "__globals__", {})
     try:
-        return get_type_hints(owner, localns={"Path": Path})
+        return get_type_hints(owner, localns={"Path": Path, **names})
     except NameError as error:
         name = f"{owner.__module__}.{owner.__qualname__}"
         raise PluginError(f"{name}: {error}; import it at run time, not for type checkers only") from None
