@@ -6,12 +6,15 @@ Plugins subclass `ActivationObserver` or `WeightObserver`. FX inserts them, so t
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import torch
 from torch.ao.quantization.observer import UniformQuantizationObserverBase
 
 from qgate.errors import QuantizationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = [
     "ActivationObserver",
@@ -27,7 +30,12 @@ __all__ = [
 Bounds = tuple[torch.Tensor, torch.Tensor]
 
 # Values counted of one tensor: enough for a histogram, and little beside the convolution that made it.
-_SAMPLE = 1 << 16
+_SAMPLE = 1 << 14
+
+# The reduced range. Without VNNI two products are added in 16 bits: (180 + 1) * 181 = 32,761 is the most that fits,
+# the 1 for the rounding of two weights. It gives activations and weights alike seven bits and a half.
+_REDUCED_ACTIVATION = 181
+_REDUCED_WEIGHT_PAIR = 180
 
 
 class Observer(UniformQuantizationObserverBase):
@@ -66,9 +74,13 @@ class Observer(UniformQuantizationObserverBase):
 
 
 class ActivationObserver(Observer):
-    """An observer of activations: unsigned 8-bit values, one scale and zero point a tensor."""
+    """An observer of activations: unsigned 8-bit values, one scale and zero point a tensor.
+
+    `read_through` is the elementwise function that reads the values, where nothing else does.
+    """
 
     role: ClassVar[Literal["activation", "weight"]] = "activation"
+    read_through: Callable[[torch.Tensor], torch.Tensor] | None = None
 
     def __init__(self, *, quant_min: int = 0, quant_max: int = 255) -> None:
         super().__init__(dtype=torch.quint8, qscheme=torch.per_tensor_affine, quant_min=quant_min, quant_max=quant_max)
@@ -77,6 +89,10 @@ class ActivationObserver(Observer):
     def levels(self) -> int:
         """Count the steps between the least and the greatest int8 value."""
         return int(self.quant_max) - int(self.quant_min)
+
+    def narrow(self) -> None:
+        """Leave room for a product with the reduced weights in 16 bits."""
+        self.quant_max = self.quant_min + _REDUCED_ACTIVATION
 
 
 class WeightObserver(Observer):
@@ -92,6 +108,35 @@ class WeightObserver(Observer):
             quant_max=127,
         )
         self.ch_axis = ch_axis
+        self._reduced = False
+        self._least_scale = torch.tensor(0.0)
+
+    def narrow(self) -> None:
+        """Leave room for a sum of two products with reduced activations in 16 bits.
+
+        Which weights a kernel pairs is its own affair, so it is the two greatest of one sign in an output channel that
+        must fit. Most channels have few great weights and lose little.
+        """
+        self._reduced = True
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Observe `x` and hand it on unchanged."""
+        if self._reduced and x.numel():
+            channels = x.detach().to(torch.float32).movedim(self.ch_axis, 0).flatten(1)
+            pairs = torch.maximum(_greatest_pair(channels), _greatest_pair(-channels))
+            per_channel = self.qscheme == torch.per_channel_symmetric
+            self._least_scale = (pairs if per_channel else pairs.max()) / _REDUCED_WEIGHT_PAIR
+        return super().forward(x)
+
+    def calculate_qparams(self, **_: object) -> tuple[torch.Tensor, torch.Tensor]:
+        """Give scale and zero point for `bounds`, as above, and no smaller scale than the range allows."""
+        scale, zero_point = super().calculate_qparams()
+        return torch.maximum(scale, self._least_scale), zero_point
+
+
+def _greatest_pair(channels: torch.Tensor) -> torch.Tensor:
+    """Add the two greatest positive values of each row of (channels, values): shape (channels,)."""
+    return channels.clamp_min(0).topk(min(2, channels.shape[1]), dim=1).values.sum(1)
 
 
 class MinMaxObserver(ActivationObserver):
@@ -144,6 +189,9 @@ class HistogramObserver(ActivationObserver):
     local minimum, and searches in interpreted steps. Here the histogram grows by merging pairs of bins, which
     moves no mass, and each bound is searched over its whole length for the levels that there are. Of a large tensor
     an evenly spread sample is counted; its least and greatest value are exact.
+
+    Where only an elementwise function reads the values, the error is reckoned behind it: of what goes into SiLU,
+    negative values matter little.
     """
 
     name: ClassVar[str] = "histogram"
@@ -203,7 +251,8 @@ class HistogramObserver(ActivationObserver):
         scale = ((high - low) / self.levels).clamp_min(torch.finfo(torch.float32).eps).unsqueeze(1)
         zero_point = torch.round(-low.unsqueeze(1) / scale)
         steps = torch.clamp(torch.round(values / scale) + zero_point, 0, self.levels)
-        error = ((steps - zero_point) * scale - values).square() @ self.histogram[used]
+        read = self.read_through or torch.nn.Identity()
+        error = (read((steps - zero_point) * scale) - read(values)).square() @ self.histogram[used]
         best = int(error.argmin())
         return float(low[best]), float(high[best])
 

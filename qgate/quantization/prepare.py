@@ -20,7 +20,8 @@ from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_fx
 
 from qgate.errors import QuantizationError, TraceError
-from qgate.quantization.observers import ActivationObserver
+from qgate.quantization.observers import WeightObserver
+from qgate.quantization.readers import read_through, reduce_activations
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,14 +30,6 @@ if TYPE_CHECKING:
 
     from qgate.quantization.observers import Observer
 
-_MATMUL_MODULES = (
-    torch.nn.Conv1d,
-    torch.nn.Conv2d,
-    torch.nn.Conv3d,
-    torch.nn.ConvTranspose1d,
-    torch.nn.ConvTranspose2d,
-    torch.nn.Linear,
-)
 _CONVOLUTION = {"input": None, "weight": None, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 _TRANSPOSED = {
     "input": None,
@@ -57,15 +50,14 @@ _CONVOLUTIONS: dict[Any, tuple[int, dict[str, int | None]]] = {
     torch.conv_transpose2d: (2, _TRANSPOSED),
     torch.conv_transpose3d: (3, _TRANSPOSED),
 }
-_MATMUL_FUNCTIONS: set[Any] = {*_CONVOLUTIONS, torch.nn.functional.linear, torch.matmul, torch.bmm}
 
 
 @dataclass(frozen=True)
 class Recipe:
     """How to quantize: observers with their options, and what stays float.
 
-    `reduce_range` keeps a bit free in each activation that an int8 multiplication reads. Patterns are shell-style
-    and match names of modules and of all that is in them.
+    `reduce_range` keeps products of two 8-bit values small enough for kernels that add two of them in 16 bits. Patterns
+    are shell-style and match names of modules and of all that is in them.
     """
 
     activation: type[Observer]
@@ -95,8 +87,9 @@ def prepare(
     with quiet_torch_ao(), _trace_errors(clone):
         prepared = prepare_fx(clone, mapping, example_inputs, prepare_custom_config=custom, backend_config=config)
     _check_folding(prepared, module)
+    read_through(prepared)
     if recipe.reduce_range:
-        _reduce_ranges(prepared)
+        reduce_activations(prepared)
     return prepared
 
 
@@ -150,11 +143,18 @@ def _qconfig_mapping(recipe: Recipe) -> Any:
     default = mapping.global_qconfig
     assert default is not None  # noqa: S101  # torch's mapping always has one
     activation = functools.partial(recipe.activation, **recipe.activation_options)
-    weight = functools.partial(recipe.weight, **recipe.weight_options)
+    weight = functools.partial(_weight_observer, recipe)
     for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
         if qconfig is not None and qconfig.activation is default.activation:
             mapping.set_object_type(pattern, QConfig(activation=activation, weight=qconfig.weight))
     return mapping.set_global(QConfig(activation=activation, weight=weight))
+
+
+def _weight_observer(recipe: Recipe) -> Observer:
+    observer = recipe.weight(**recipe.weight_options)
+    if recipe.reduce_range and isinstance(observer, WeightObserver):
+        observer.narrow()
+    return observer
 
 
 def matching(module: torch.nn.Module, patterns: Sequence[str], key: str) -> list[str]:
@@ -190,27 +190,6 @@ def _check_folding(prepared: torch.fx.GraphModule, module: torch.nn.Module) -> N
 def _first(prepared: torch.fx.GraphModule, name: str) -> torch.nn.Module:
     module = prepared.get_submodule(name)
     return module[0] if isinstance(module, torch.nn.Sequential) and len(module) else module
-
-
-def _reduce_ranges(prepared: torch.fx.GraphModule) -> None:
-    """Halve the range of observers whose values an int8 multiplication reads; other values cannot saturate it."""
-    modules = dict(prepared.named_modules(remove_duplicate=False))
-    read = {
-        modules[str(node.target)]  # one observer may serve several nodes, e.g. all inputs of a concatenation
-        for node in prepared.graph.nodes
-        if node.op == "call_module" and any(_multiplies(user, modules) for user in node.users)
-    }
-    for observer in read:
-        if isinstance(observer, ActivationObserver):
-            observer.quant_max = observer.quant_min + observer.levels // 2
-
-
-def _multiplies(node: torch.fx.Node, modules: dict[str, torch.nn.Module]) -> bool:
-    if node.op == "call_function":
-        return node.target in _MATMUL_FUNCTIONS
-    module = modules.get(str(node.target)) if node.op == "call_module" else None
-    first = module[0] if isinstance(module, torch.nn.Sequential) and len(module) else module
-    return isinstance(first, _MATMUL_MODULES)
 
 
 @contextlib.contextmanager
