@@ -1,4 +1,4 @@
-"""Make `digits.npz` and `classifier.pt` again: scikit-learn's digits, and a classifier trained on three quarters of them."""
+"""Make `digits.npz` and `classifier.pt` again: scikit-learn's digits, and a classifier trained on most of them."""
 
 import numpy as np
 import torch

@@ -137,7 +137,7 @@ class TestReducedRange:
 
 
 def test_values_that_only_silu_reads_are_judged_behind_it() -> None:
-    """Of a convolution's output in [-8, 8], SiLU maps all below -7 to within a tenth of a step of 0: steps there are wasted."""
+    """Of a convolution's output in [-8, 8], SiLU maps all below -7 to nearly 0: steps there are wasted."""
     convolution = nn.Conv2d(1, 1, 1, bias=False)
     nn.init.ones_(convolution.weight)
     inputs = (torch.linspace(-8, 8, 4096).reshape(1, 1, 64, 64),)
