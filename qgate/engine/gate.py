@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -44,6 +45,7 @@ class Gate:
         self.models = models
         self._timing = timing
         self._inputs: dict[str, Inputs] = {}
+        self._preflight_seconds: dict[str, float] = {}
         self._results: dict[str, ModelResult] = {}
 
     @classmethod
@@ -73,15 +75,18 @@ class Gate:
         from qgate.engine.quantize import available_backend
 
         for model in self.models:
+            begin = time.perf_counter()
             available_backend(model, self.registry)
             self._open(model)
+            self._preflight_seconds[model.name] = time.perf_counter() - begin
 
     def run(self, name: str, progress: Progress | None = None) -> ModelResult:
         """Run the gate of one model; what cannot be measured becomes verdicts with status `error`."""
         if name not in self._results:
             model = self._model(name)
             run = self._new_run(model, progress)
-            self._results[name] = run.judged(lambda: self._open(model), timing=self._timing)
+            spent = self._preflight_seconds.get(name, 0.0)
+            self._results[name] = run.judged(lambda: self._open(model), timing=self._timing, preflight_seconds=spent)
         return self._results[name]
 
     def export(self, name: str, output: Path, progress: Progress | None = None) -> Artifact:

@@ -55,9 +55,14 @@ class Run:
         self.metrics: dict[str, dict[str, Any]] = {}
         self.num_evaluation_samples = 0
 
-    def judged(self, open_inputs: Callable[[], Inputs], *, timing: bool) -> ModelResult:
-        """Run every step and judge; a step that fails leaves its limits, and those of later steps, unmeasured."""
-        begin = time.perf_counter()
+    def judged(
+        self, open_inputs: Callable[[], Inputs], *, timing: bool, preflight_seconds: float = 0.0
+    ) -> ModelResult:
+        """Run every step and judge; a step that fails leaves its limits, and those of later steps, unmeasured.
+
+        `preflight_seconds` were spent on opening the inputs already; they count as loading.
+        """
+        begin = time.perf_counter() - preflight_seconds
         reason = ""
         try:
             with self._torch_state():
@@ -68,6 +73,7 @@ class Run:
             reason = " ".join(brief(error).split())
         if not reason and not timing:
             reason = "timing was switched off for this run"
+        self.clock.seconds["load"] = self.clock.seconds.get("load", 0.0) + preflight_seconds
         verdicts = judge(self.model.thresholds, self.metrics, reason)
         return ModelResult(
             quantization=self.quantization,
