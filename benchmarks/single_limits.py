@@ -1,4 +1,4 @@
-"""Show that each limit of a gate can fail it alone: run `pytest --qgate` once as it is, then with one limit out of reach.
+"""Show that each limit of a gate can fail it alone: run `pytest --qgate` as it is, then with one limit out of reach.
 
     QGATE_ASSETS=... python benchmarks/single_limits.py --config examples/yolov5n-coco/qgate.toml
 
