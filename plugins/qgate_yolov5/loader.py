@@ -64,7 +64,9 @@ class Postprocessor:
     options: YoloV5Options
 
     def __call__(self, raw_maps: Sequence[torch.Tensor], placement: Placement) -> Detections:
-        """Decode, suppress, and take the boxes back to the original image."""
+        """Decode, suppress, and take the boxes back to the original image. Raises `ModelError` at a NaN."""
+        if not all(torch.isfinite(raw.sum()) for raw in raw_maps):
+            raise ModelError("the network's output holds values that are not finite; no detection can be made of them")
         options = self.options
         candidates = decode(raw_maps, self.anchors, self.strides, options.confidence).numpy()
         found = detect(candidates, options.confidence, options.nms_iou, options.max_detections)
