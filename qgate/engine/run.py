@@ -55,9 +55,7 @@ class Run:
         self.metrics: dict[str, dict[str, Any]] = {}
         self.num_evaluation_samples = 0
 
-    def judged(
-        self, open_inputs: Callable[[], Inputs], *, timing: bool, preflight_seconds: float = 0.0
-    ) -> ModelResult:
+    def judged(self, open_inputs: Callable[[], Inputs], *, timing: bool, preflight_seconds: float = 0.0) -> ModelResult:
         """Run every step and judge; a step that fails leaves its limits, and those of later steps, unmeasured.
 
         `preflight_seconds` were spent on opening the inputs already; they count as loading.
