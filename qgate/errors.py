@@ -41,7 +41,7 @@ class ModelError(QGateError):
 
 
 class DataError(QGateError):
-    """A data set, an image or a label cannot be read, or contradicts the model."""
+    """A data set, a sample or a target cannot be read, or contradicts the model."""
 
 
 class TraceError(QGateError):
