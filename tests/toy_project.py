@@ -136,4 +136,4 @@ class Project(Folder):
 
     def run(self, *arguments: str) -> pytest.RunResult:
         """Run pytest in this process, without a plugin that would import all of Hypothesis again each time."""
-        return self.pytester.runpytest_inprocess("-p", "no:hypothesispytest", *arguments)
+        return self.pytester.runpytest_inprocess(*arguments)
