@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -24,6 +24,7 @@ def detect(candidates: NDArray[np.float32], confidence: float, iou: float, max_d
 
     Every pair of a candidate and a class with objectness * probability > `confidence` is a detection of its own
     (the "multi-label" rule of YOLOv5's validation); the best 30,000 go through `suppress`.
+    All values must be finite, and `confidence` from 0 to 1.
     """
     scores = candidates[:, 4:5] * candidates[:, 5:]
     pairs = np.flatnonzero(scores > confidence)
@@ -34,11 +35,18 @@ def detect(candidates: NDArray[np.float32], confidence: float, iou: float, max_d
 
 
 def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Give the indices of the best `MAX_CANDIDATES` scores, the best first, of equal ones the first first."""
-    if len(scores) <= MAX_CANDIDATES:
-        return np.argsort(-scores, kind="stable")
-    best = np.sort(np.argpartition(-scores, MAX_CANDIDATES)[:MAX_CANDIDATES])
-    return best[np.argsort(-scores[best], kind="stable")]
+    """Give the indices of the best `MAX_CANDIDATES` scores, the best first, of equal ones the first first.
+
+    Floats that are not negative rise with their bits. So one integer holds the score, inverted, above the index: plain
+    sorting of integers, which numpy vectorizes, takes an eighth of the time of a stable `argsort`.
+    """
+    keys: NDArray[np.uint64] = (~scores.view(np.uint32)).astype(np.uint64) << np.uint64(32)
+    keys |= np.arange(len(scores), dtype=np.uint64)
+    if len(keys) > MAX_CANDIDATES:
+        keys = np.partition(keys, MAX_CANDIDATES)[:MAX_CANDIDATES]
+    keys.sort()
+    indices: NDArray[np.int64] = (keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+    return indices
 
 
 def suppress(
@@ -66,14 +74,13 @@ def _suppress_all(boxes: NDArray[np.float32], classes: NDArray[np.int64], iou: f
     corner_and_size = boxes[order].astype(np.float64)
     corner_and_size[:, 2:] -= corner_and_size[:, :2]
     kept = [
-        order[start:end][_suppress_class(corner_and_size[start:end], iou)]
+        order[start:end][_suppress_class(corner_and_size[start:end].tolist(), iou)]
         for start, end in zip((ends - sizes).tolist(), ends.tolist(), strict=True)
         if end > start
     ]
     return np.sort(np.concatenate(kept))
 
 
-def _suppress_class(corner_and_size: NDArray[np.float64], iou: float) -> NDArray[np.int64]:
-    boxes: Any = corner_and_size  # OpenCV's stubs ask for lists; it takes arrays, and faster
-    falling: Any = np.arange(len(corner_and_size), 0, -1, dtype=np.float32)  # stands for the scores
-    return np.array(cv2.dnn.NMSBoxes(boxes, falling, 0.0, iou), dtype=np.int64)
+def _suppress_class(corner_and_size: list[list[float]], iou: float) -> NDArray[np.int64]:
+    falling = range(len(corner_and_size), 0, -1)  # stands for the scores
+    return np.array(cv2.dnn.NMSBoxes(corner_and_size, falling, 0.0, iou), dtype=np.int64)

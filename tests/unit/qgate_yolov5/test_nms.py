@@ -75,6 +75,24 @@ def test_each_class_of_a_box_counts_and_scores_fall() -> None:
     assert found.boxes[:, 0].tolist() == [0, 50, 0]
 
 
+def test_of_equal_scores_the_first_box_and_class_goes_first() -> None:
+    """Objectness and probability are halves and quarters: products are exact, and nearly every score has equals."""
+    boxes, _ = crowded(3, 400, 1)
+    chances = np.random.default_rng(3).integers(0, 5, (400, 6)) / 4
+    rows = np.column_stack([boxes, chances]).astype(np.float32)
+
+    found = detect(rows, 0.2, 0.5, 400)
+
+    pairs = [(-row[4] * row[5 + label], cell, label) for cell, row in enumerate(rows) for label in range(5)]
+    ranked = sorted((score, cell, label) for score, cell, label in pairs if -score > 0.2)
+    cells, classes = (np.array([pair[place] for pair in ranked]) for place in (1, 2))
+    expected = greedy(boxes[cells], classes, 0.5)
+    assert 50 < len(expected) < 400
+    assert found.classes.tolist() == classes[expected].tolist()
+    assert found.scores.tolist() == [-ranked[index][0] for index in expected]
+    assert np.array_equal(found.boxes, boxes[cells[expected]])
+
+
 def test_of_more_than_30000_candidates_the_best_are_looked_at() -> None:
     """Behind 30,000 copies of one box stand others, which would be kept if they were looked at."""
     corner = np.stack(np.meshgrid(np.arange(10.0), np.arange(10.0)), -1).reshape(-1, 2) * 20
