@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "examples" / "custom-model"
+
+
+@pytest.fixture
+def example(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EXAMPLE, tmp_path / "example", ignore=shutil.ignore_patterns(".qgate", "__pycache__")))
+
+
+@pytest.mark.parametrize("command", [("pytest", "--qgate", "-p", "no:cacheprovider"), ("qgate", "check")])
+def test_the_example_passes_by_either_way(example: Path, command: tuple[str, ...]) -> None:
+    finished = subprocess.run(
+        [sys.executable, "-m", *command], cwd=example, check=False, capture_output=True, text=True
+    )
+
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert re.search(r"accuracy max_drop .* passed", finished.stdout)
+    assert (example / ".qgate" / "artifacts" / "classifier.pt").is_file()
+
+
+def test_a_limit_out_of_reach_fails_it(example: Path) -> None:
+    config = example / "qgate.toml"
+    config.write_text(config.read_text().replace("lower_bound = 0.95", "lower_bound = 1.01"))
+
+    command = [sys.executable, "-m", "qgate", "check"]
+    finished = subprocess.run(command, cwd=example, check=False, capture_output=True, text=True)
+
+    assert finished.returncode == 1
+    assert re.search(r"accuracy lower_bound .* failed", finished.stdout)
+
+
+def test_the_document_shows_the_example_as_it_is() -> None:
+    document = (ROOT / "docs" / "custom-models.md").read_text()
+    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", document, flags=re.DOTALL)
+    files = "\n".join(path.read_text() for path in sorted(EXAMPLE.iterdir()) if path.suffix in {".py", ".toml"})
+
+    assert len(blocks) >= 4
+    for block in blocks:
+        assert block.strip() in files, f"not in the example any more:\n{block}"
