@@ -1,9 +1,12 @@
 """What a checkpoint file may do to the reader: nothing but be read, or be refused with one line."""
 
+import argparse
+import copyreg
 import io
 import os
 import pickle
 import random
+import resource
 import struct
 import subprocess
 import sys
@@ -167,6 +170,68 @@ def test_tensor_outside_its_storage(
     assert "truncated or damaged" in message
 
 
+def test_tensor_that_repeats_its_storage_takes_no_memory(tmp_path: Path) -> None:
+    """4 TB of one stored number."""
+    with yolov5_classes():
+        model = sys.modules["models.yolo"].Model()
+        model.model = torch.nn.Sequential(sys.modules["models.yolo"].Detect())
+        model.model[0].register_buffer("anchors", torch.zeros(1).expand(2**40))
+        model.names, model.model[0].stride = ["cat"], torch.tensor([8.0])
+        torch.save({"model": model}, tmp_path / "evil.pt")
+    assert "no anchors" in _refusal(tmp_path / "evil.pt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x80\x05\x96" + struct.pack("<Q", 2**36) + b"x.",
+        b"\x80\x02]r" + struct.pack("<I", 2**32 - 1) + b".",
+        b"\x80\x02]" + b"\x32\x86" * 64 + b".",
+    ],
+    ids=["bytearray of 64 GB", "index of the memo", "doubled 64 times"],
+)
+def test_a_few_bytes_take_no_memory(content: bytes, tmp_path: Path) -> None:
+    path = _write_pickle(tmp_path / "evil.pt", content)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert len(_refusal(path)) < 500
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000, "more than 100 MB"
+
+
+def test_value_without_end_is_quoted_in_part(tmp_path: Path) -> None:
+    """Pairs of pairs, 64 deep, each the same one twice: written out, 2 ** 64 numbers."""
+    pairs: Any = 1
+    for _ in range(64):
+        pairs = (pairs, pairs)
+    document = {
+        "format": "qgate-yolov5",
+        "yaml": {},
+        "names": ["cat"],
+        "state_dict": {},
+        "anchors": torch.ones(1, 1, 2),
+    }
+    torch.save({**document, "stride": [pairs]}, tmp_path / "evil.pt")
+    assert "holds no strides" in _refusal(tmp_path / "evil.pt")
+    torch.save({**document, "stride": [8], "names": pairs}, tmp_path / "evil.pt")
+    assert "class names" in _refusal(tmp_path / "evil.pt")
+    torch.save({**document, "stride": [8], "state_dict": {pairs: 1}}, tmp_path / "evil.pt")
+    assert "state_dict" in _refusal(tmp_path / "evil.pt")
+
+
+def test_object_that_a_library_registered_by_number(tmp_path: Path) -> None:
+    copyreg.add_extension("os", "system", 250)
+    try:
+        command = f"touch {tmp_path / 'ran'}".encode()
+        content = b"\x80\x02\x82\xfa" + b"X" + struct.pack("<I", len(command)) + command + b"\x85R."
+        path = _write_pickle(tmp_path / "evil.pt", content)
+        pickle.loads(content)  # noqa: S301  # our own, to see that it would harm
+        assert (tmp_path / "ran").exists(), "the command is one that would run"
+        (tmp_path / "ran").unlink()
+        _refusal(path)
+        assert not (tmp_path / "ran").exists()
+    finally:
+        copyreg.remove_extension("os", "system", 250)
+
+
 def test_module_that_holds_itself(tmp_path: Path) -> None:
     with yolov5_classes():
         model = sys.modules["models.yolo"].Model()
@@ -201,6 +266,47 @@ def test_damaged_pickles_are_refused_or_read(good: Path, tmp_path: Path) -> None
         except ModelError:
             refused += 1
     assert refused > 75
+
+
+def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:
+    yaml, path = {**yamls.p5("n", classes=1), "depth_multiple": 0.1}, tmp_path / "diverged.pt"
+    network = YoloV5.from_yaml(yaml)
+    with torch.no_grad():
+        network.model[3].bn.bias[5] = torch.nan
+    pickled_checkpoint(network, yaml, path)
+    assert "model.3.bn.bias holds NaN or infinity; the training diverged" in _refusal(path)
+
+
+def test_what_yolov5_evaluates_is_read(good: Path, tmp_path: Path) -> None:
+    """`ema`, where there is one; then `model`. Checkpoints within a run hold both."""
+    with yolov5_classes():
+        other, ours = (torch.load(good, weights_only=False)["model"] for _ in range(2))
+        other.names = {0: "other"}
+        torch.save({"model": other, "ema": ours, "optimizer": {"state": {}}}, tmp_path / "last.pt")
+        torch.save({"model": ours.float(), "ema": None}, tmp_path / "best.pt")
+    assert read_checkpoint(tmp_path / "last.pt").names == ("class0",)
+    checkpoint = read_checkpoint(tmp_path / "best.pt")
+    assert checkpoint.names == ("class0",)
+    assert {tensor.dtype for tensor in checkpoint.state_dict.values()} == {torch.float32, torch.int64}
+
+
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        (argparse.Namespace(imgsz=512), 512),
+        ({"imgsz": 416, "epochs": 3}, 416),
+        ({"img_size": [320, 640]}, 320),
+        ({"imgsz": "large"}, None),
+        ({"img_size": []}, None),
+        ({}, None),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_image_size_of_the_training(options: Any, size: int | None, good: Path, tmp_path: Path) -> None:
+    with yolov5_classes():
+        torch.save({**torch.load(good, weights_only=False), "opt": options}, tmp_path / "best.pt")
+    assert read_checkpoint(tmp_path / "best.pt").training_size == size
 
 
 def test_what_is_not_yolov5(tmp_path: Path) -> None:

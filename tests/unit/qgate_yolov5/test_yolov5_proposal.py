@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+import yolov5_yamls as yamls
+from yolov5_reference import pickled_checkpoint
 
 from qgate.errors import ModelError
 from qgate_yolov5.checkpoint import save_checkpoint
@@ -32,6 +34,14 @@ def test_the_image_size_follows_the_depth(deepest_stride: int, image_size: int, 
         "weights": tmp_path / "net.pt",
         "image_size": image_size,
     }
+
+
+@pytest.mark.parametrize(("trained_at", "image_size"), [(320, 320), (500, 512), (16, 32)])
+def test_the_image_size_is_that_of_the_training(trained_at: int, image_size: int, tmp_path: Path) -> None:
+    """As YOLOv5 does it: rounded up to what the network can take."""
+    yaml, path = yamls.p5("n", classes=1), tmp_path / "best.pt"
+    pickled_checkpoint(YoloV5.from_yaml(yaml), yaml, path, image_size=trained_at)
+    assert propose_model(path)["image_size"] == image_size
 
 
 def test_an_official_checkpoint_is_recognised(assets: Path) -> None:

@@ -65,13 +65,17 @@ def randomize(network: nn.Module) -> None:
             tensor.uniform_(-0.5, 0.5, generator=generator)
 
 
-def pickled_checkpoint(network: YoloV5, yaml: dict[str, Any], path: pathlib.Path, *, version: str = "7.0") -> None:
+def pickled_checkpoint(
+    network: YoloV5, yaml: dict[str, Any], path: pathlib.Path, *, version: str = "7.0", image_size: int = 640
+) -> None:
     """Write `network` as YOLOv5's train.py of v5.0, or of v7.0 with all the options that a user's run leaves there."""
     with yolov5_classes():
         model = _model(network, yaml, version)
         document = {"epoch": -1, "best_fitness": np.float64(0.37), "model": model.half(), "ema": None, "updates": None}
         if version == "7.0":
-            options = argparse.Namespace(weights=pathlib.Path("a.pt"), hyp={"lr0": 0.01}, device=torch.device("cpu"))
+            options = argparse.Namespace(
+                weights=pathlib.Path("a.pt"), hyp={"lr0": 0.01}, imgsz=image_size, device=torch.device("cpu")
+            )
             document |= {"opt": options, "git": {"branch": None}, "date": "2022-11-22", "fitness": np.array([0.1, 0.2])}
         torch.save(document, path)
 
