@@ -146,7 +146,9 @@ def _detection_model(document: Any) -> Stored:
         raise ModelError(f"holds a {type(document).__name__}, not the dict that YOLOv5's train.py saves")
     model = document.get("model") if document.get("ema") is None else document["ema"]
     if not isinstance(model, Stored):
-        raise ModelError('holds no network under "ema" or "model"; a state_dict alone is not a YOLOv5 checkpoint')
+        raise ModelError(
+            'holds no network under "ema" or "model"; a state_dict alone is not a YOLOv5 checkpoint; take train.py\'s'
+        )
     if model.kind not in _DETECTION_CLASSES or "model" not in model.children():
         raise ModelError(f"holds a {model.kind}; expected a YOLOv5 detection model (models.yolo.DetectionModel)")
     layers = list(model.children()["model"].children().values())

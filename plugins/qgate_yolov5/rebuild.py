@@ -103,7 +103,7 @@ def rebuild(stored: Stored, name: str, depth: int = 0) -> nn.Module:
         return _CONTAINERS[stored.class_name]().extend(parts.values())
     if not is_torch and stored.class_name in _BLOCKS:
         return _block(stored, parts, name)
-    raise ModelError(f"{name} is a {stored.kind}, which is not among the blocks of YOLOv5 v5.0-v7.0 that are known")
+    raise ModelError(f'{name} is a {stored.kind}, which is no block of YOLOv5 v5.0-v7.0; use loader = "factory"')
 
 
 def _leaf(stored: Stored, name: str) -> nn.Module:
@@ -130,7 +130,8 @@ def _block(stored: Stored, parts: dict[str, nn.Module], name: str) -> blocks.Blo
     block = _BLOCKS[stored.class_name]
     if set(parts) != set(block.parts):
         raise ModelError(
-            f"{name} is a {stored.kind} of {', '.join(sorted(parts)) or 'nothing'}; expected {', '.join(block.parts)}"
+            f"{name} is a {stored.kind} of {', '.join(sorted(parts)) or 'nothing'}; expected {', '.join(block.parts)}, "
+            "as they are before fusing"
         )
     settings = {key: stored.get(key) for key in block.settings}
     for key, kind in block.settings.items():

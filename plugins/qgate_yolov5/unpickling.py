@@ -205,8 +205,8 @@ def _refusal(module: str, name: str) -> ModelError:
     if module.partition(".")[0] == "ultralytics":
         return ModelError(f"not a YOLOv5 v5.0-v7.0 checkpoint: it holds {module}.{name}, as YOLOv8 and later models do")
     return ModelError(
-        f"refused, and nothing was run: its pickle names {module}.{name}, which could run a command "
-        "and which no YOLOv5 v5.0-v7.0 checkpoint needs; get the file from a source that you trust"
+        f"refused, and nothing was run: its pickle names {module}.{name}, which no YOLOv5 v5.0-v7.0 checkpoint "
+        'needs and which could run a command; if it is another model, use loader = "factory"; else do not trust it'
     )
 
 

@@ -252,7 +252,7 @@ def test_damaged_pickles_are_refused_or_read(good: Path, tmp_path: Path) -> None
         entries = {name: archive.read(name) for name in archive.namelist()}
     pickled = next(name for name in entries if name.endswith("/data.pkl"))
     path, refused = tmp_path / "damaged.pt", 0
-    for _ in range(150):
+    for _ in range(80):
         content = bytearray(entries[pickled])
         for _ in range(rng.randint(1, 3)):
             content[rng.randrange(len(content))] = rng.randrange(256)
@@ -263,7 +263,7 @@ def test_damaged_pickles_are_refused_or_read(good: Path, tmp_path: Path) -> None
             build_network(read_checkpoint(path))
         except ModelError:
             refused += 1
-    assert refused > 75
+    assert refused > 40
 
 
 def test_weights_that_are_not_finite_are_named(tmp_path: Path) -> None:

@@ -183,5 +183,5 @@ def test_block_that_is_not_known_is_named(tmp_path: Path) -> None:
     network = YoloV5.from_yaml(yaml)
     network.model[2] = Mine(32, 32)
     pickled_checkpoint(network, yaml, path)
-    with pytest.raises(ModelError, match=r"best\.pt: model\.2 is a models\.common\.Mine, which is not among"):
+    with pytest.raises(ModelError, match=r"best\.pt: model\.2 is a models\.common\.Mine, which is no block of"):
         build_network(read_checkpoint(path))
