@@ -147,7 +147,8 @@ def _detection_model(document: Any) -> Stored:
     model = document.get("model") if document.get("ema") is None else document["ema"]
     if not isinstance(model, Stored):
         raise ModelError(
-            'holds no network under "ema" or "model"; a state_dict alone is not a YOLOv5 checkpoint; take train.py\'s'
+            'holds no network under "ema" or "model"; a state_dict alone is not a YOLOv5 checkpoint; '
+            "use the file that train.py saved"
         )
     if model.kind not in _DETECTION_CLASSES or "model" not in model.children():
         raise ModelError(f"holds a {model.kind}; expected a YOLOv5 detection model (models.yolo.DetectionModel)")
