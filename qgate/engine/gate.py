@@ -72,11 +72,11 @@ class Gate:
 
     def preflight(self) -> None:
         """Load every chosen model and open its data. Raises `QGateError`: nothing slow has started yet."""
-        from qgate.engine.quantize import available_backend
+        from qgate.engine.quantize import available_backend, resolve
 
         for model in self.models:
             begin = time.perf_counter()
-            available_backend(model, self.registry)
+            resolve(model, self.registry, available_backend(model, self.registry))
             self._open(model)
             self._preflight_seconds[model.name] = time.perf_counter() - begin
 

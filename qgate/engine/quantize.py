@@ -30,9 +30,12 @@ def available_backend(config: ModelConfig, registry: Registry) -> Backend:
 
 
 def resolve(config: ModelConfig, registry: Registry, backend: Backend) -> Recipe:
-    """Turn the configured names into observers, and `reduce_range = "auto"` into what this CPU's kernels need."""
+    """Turn the configured names into observers, and `reduce_range = "auto"` into what this CPU's kernels need.
+
+    Raises `QuantizationError` where an observer refuses its options.
+    """
     said = config.quantization
-    return Recipe(
+    recipe = Recipe(
         activation=registry.observers.get(said.activation.observer),
         weight=registry.observers.get(said.weight.observer),
         reduce_range=backend.needs_reduced_range() if said.reduce_range == "auto" else said.reduce_range,
@@ -41,6 +44,21 @@ def resolve(config: ModelConfig, registry: Registry, backend: Backend) -> Recipe
         ignored_scope=said.ignored_scope,
         non_traceable=said.non_traceable,
     )
+    _check_options(config, recipe.activation, recipe.activation_options)
+    _check_options(config, recipe.weight, recipe.weight_options)
+    return recipe
+
+
+def _check_options(config: ModelConfig, observer: Any, options: dict[str, Any]) -> None:
+    try:
+        observer(**options)
+    except Exception as error:  # a plugin's constructor may raise anything
+        place = config.quantization.place
+        raise QuantizationError(
+            f'[models.{config.name}.quantization] {observer.role} observer "{observer.name}" refuses its options: {error}',
+            path=place.path,
+            line=place.line,
+        ) from error
 
 
 def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -> dict[str, Any]:

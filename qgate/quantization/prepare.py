@@ -229,8 +229,8 @@ def _deepest_module(module: torch.nn.Module, error: Exception) -> tuple[str, Pat
         if torch_folder in file.parents:
             continue
         owner = frame.f_locals.get("self")
-        if isinstance(owner, torch.nn.Module):
-            found = (names.get(id(owner), type(owner).__name__), file, line)
+        if id(owner) in names:  # an observer is a module too, but none of the model's
+            found = (names[id(owner)], file, line)
     return found
 
 

@@ -39,6 +39,20 @@ def test_a_limit_out_of_reach_fails_it(example: Path) -> None:
     assert re.search(r"accuracy lower_bound .* failed", finished.stdout)
 
 
+def test_an_option_that_the_observer_refuses(example: Path) -> None:
+    config = example / "qgate.toml"
+    config.write_text(config.read_text().replace("outliers = 0.001", "outliers = 0.6"))
+
+    command = [sys.executable, "-m", "qgate", "check"]
+    finished = subprocess.run(command, cwd=example, check=False, capture_output=True, text=True)
+
+    assert finished.returncode == 4
+    assert re.fullmatch(
+        r'qgate: error: qgate.toml:\d+: .*activation observer "clipped" refuses its options: outliers must be .*0\.6\n',
+        finished.stderr,
+    )
+
+
 def test_the_document_shows_the_example_as_it_is() -> None:
     document = (ROOT / "docs" / "custom-models.md").read_text()
     blocks = re.findall(r"```(?:python|toml)\n(.*?)```", document, flags=re.DOTALL)
