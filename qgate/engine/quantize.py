@@ -55,7 +55,7 @@ def _check_options(config: ModelConfig, observer: Any, options: dict[str, Any]) 
     except Exception as error:  # a plugin's constructor may raise anything
         place = config.quantization.place
         raise QuantizationError(
-            f'[models.{config.name}.quantization] {observer.role} observer "{observer.name}" refuses its options: {error}',
+            f'[models.{config.name}.quantization] {observer.role} observer "{observer.name}" refuses options: {error}',
             path=place.path,
             line=place.line,
         ) from error

@@ -48,7 +48,7 @@ def test_an_option_that_the_observer_refuses(example: Path) -> None:
 
     assert finished.returncode == 4
     assert re.fullmatch(
-        r'qgate: error: qgate.toml:\d+: .*activation observer "clipped" refuses its options: outliers must be .*0\.6\n',
+        r'qgate: error: qgate.toml:\d+: .*activation observer "clipped" refuses options: outliers must be .*0\.6\n',
         finished.stderr,
     )
 
