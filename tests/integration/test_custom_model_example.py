@@ -14,7 +14,11 @@ EXAMPLE = ROOT / "examples" / "custom-model"
 
 @pytest.fixture
 def example(tmp_path: Path) -> Path:
-    return Path(shutil.copytree(EXAMPLE, tmp_path / "example", ignore=shutil.ignore_patterns(".qgate", "__pycache__")))
+    """A copy inside of a project with a gate of its own, as in a clone."""
+    (tmp_path / "pyproject.toml").write_text("[tool.pytest.ini_options]\n")
+    (tmp_path / "qgate.toml").write_text("this is not the file to take")
+    copy = tmp_path / "examples" / "custom-model"
+    return Path(shutil.copytree(EXAMPLE, copy, ignore=shutil.ignore_patterns(".qgate", "__pycache__")))
 
 
 @pytest.mark.parametrize("command", [("pytest", "--qgate", "-p", "no:cacheprovider"), ("qgate", "check")])
