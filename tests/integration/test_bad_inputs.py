@@ -130,13 +130,13 @@ class Evaluation:
 
 def malicious_model(project: Project) -> str:
     torch.save({"model": Command()}, project.root / "digits.pt")
-    return "digits.pt: refused, and nothing was run: its pickle names posix.system, which no *and which could run a command; *do not trust it"
+    return "digits.pt: refused, and nothing was run: its pickle names posix.system, *which could run a command; *"
 
 
 def malicious_extra(project: Project) -> str:
     document = torch.load(project.root / "digits.pt", weights_only=True)
     torch.save({**document, "extra": Evaluation()}, project.root / "digits.pt")
-    return "digits.pt: refused, and nothing was run: its pickle names __builtin__.eval, which no *and which could run a command; *do not trust it"
+    return "digits.pt: refused, and nothing was run: its pickle names __builtin__.eval, *which could run a command; *"
 
 
 def truncated_checkpoint(project: Project) -> str:
@@ -162,7 +162,7 @@ def text_checkpoint(project: Project) -> str:
 
 def state_dict_alone(project: Project) -> str:
     torch.save(torch.nn.Conv2d(3, 8, 3).state_dict(), project.root / "digits.pt")
-    return 'digits.pt: holds no network under "ema" or "model"; a state_dict alone is not a YOLOv5 checkpoint; use the file that train.py saved'
+    return 'digits.pt: holds no network under "ema" or "model"; a state_dict alone is not a YOLOv5 checkpoint; use *'
 
 
 def another_network(project: Project) -> str:
