@@ -32,6 +32,7 @@ _MODULE_PACKAGES = ("torch.nn.modules.", "torch.ao.nn.quantized.reference.module
 _TORCH_VALUES = (torch.dtype, torch.layout, torch.memory_format, torch.qscheme)
 
 
+@quiet_torch_ao()
 def encode(graph_module: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> tuple[Document, Tensors]:
     """Give a graph as a JSON-able document and the tensors that it names.
 

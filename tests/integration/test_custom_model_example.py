@@ -32,6 +32,16 @@ def test_the_example_passes_by_either_way(example: Path, command: tuple[str, ...
     assert (example / ".qgate" / "artifacts" / "classifier.pt").is_file()
 
 
+def test_it_passes_where_warnings_are_errors_and_no_kernel_is_asked_for_its_range(example: Path) -> None:
+    config = example / "qgate.toml"
+    config.write_text(config.read_text().replace("outliers = 0.001", "reduce_range = true"))
+
+    command = [sys.executable, "-W", "error", "-m", "qgate", "check"]
+    finished = subprocess.run(command, cwd=example, check=False, capture_output=True, text=True)
+
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+
+
 def test_a_limit_out_of_reach_fails_it(example: Path) -> None:
     config = example / "qgate.toml"
     config.write_text(config.read_text().replace("lower_bound = 0.95", "lower_bound = 1.01"))
@@ -59,7 +69,8 @@ def test_an_option_that_the_observer_refuses(example: Path) -> None:
 
 def test_the_document_shows_the_example_as_it_is() -> None:
     document = (ROOT / "docs" / "custom-models.md").read_text()
-    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", document, flags=re.DOTALL)
+    walk_through = document.partition("## When FX cannot trace it")[0]
+    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", walk_through, flags=re.DOTALL)
     files = "\n".join(path.read_text() for path in sorted(EXAMPLE.iterdir()) if path.suffix in {".py", ".toml"})
 
     assert len(blocks) >= 4
