@@ -24,7 +24,7 @@ class ClippedObserver(qgate.ActivationObserver):
 
     def __init__(self, *, outliers: float = 0.001, **spec: int) -> None:
         super().__init__(**spec)
-        if not 0 <= outliers < 0.5:  # noqa: PLR2004
+        if not 0 <= outliers < 0.5:
             raise ValueError(f"outliers must be at least 0 and below 0.5, got {outliers}")
         self.outliers = outliers
         self.low, self.high = torch.tensor(torch.inf), torch.tensor(-torch.inf)

@@ -160,7 +160,13 @@ def test_by_entry_point(project: Path, tmp_path: Path, command: tuple[str, ...])
 
     assert finished.returncode == 0, finished.stdout + finished.stderr
     check_measured(project)
+
+
+def test_what_is_installed_is_listed(project: Path, tmp_path: Path) -> None:
+    install(tmp_path / "site", "somebodys_plugin", PLUGIN, ENTRY_POINT)
+
     listed = run(project, "qgate", "plugins", "--json", site=tmp_path / "site")
+
     assert json.loads(listed.stdout)["registered"]["metrics"]["nearness"] == "somebody"
 
 
