@@ -60,7 +60,7 @@ def decode(document: Document, tensors: Tensors) -> torch.fx.GraphModule:
             _attach(root, target, _decode_module(module, target, tensors))
         for target in document["attributes"]:
             _attach(root, target, tensors[target])
-        return torch.fx.GraphModule(root, _decode_graph(document["nodes"], root))
+        return torch.fx.GraphModule(root, _decode_graph(document["nodes"], root)).eval()
     except ArtifactError:
         raise
     except Exception as error:  # what a hand-made document makes torch raise is without end
