@@ -22,9 +22,10 @@ DOCS = Path(__file__).parents[2] / "docs"
 NUM_FRAMES = 12
 
 
-def blocks(document: str, language: str, after: str = "") -> list[str]:
-    text = (DOCS / document).read_text(encoding="utf-8").partition(after)[2] if after else (DOCS / document).read_text()
-    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.DOTALL)
+def blocks(document: str, language: str, chapter: str = "# ") -> list[str]:
+    """List the blocks of code in a document, of what is behind a heading."""
+    text = (DOCS / document).read_text(encoding="utf-8").partition(chapter)[2]
+    return re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def thermal(project: Path) -> Path:
 
 
 def test_the_plugin_shown_gates_by_each_of_its_classes(thermal: Path, qgate: Qgate) -> None:
-    (config,) = blocks("plugins.md", "toml", after="### The configuration that uses them")
+    (config,) = blocks("plugins.md", "toml", chapter="### The configuration that uses them")
     (thermal / "qgate.toml").write_text(config, encoding="utf-8")
 
     checked = qgate("check", "--report", "line")
@@ -97,7 +98,7 @@ def test_the_plugin_shown_proposes_for_init(thermal: Path, qgate: Qgate) -> None
 
 
 def test_the_errors_of_the_plugin_shown_name_the_file(thermal: Path, qgate: Qgate) -> None:
-    (config,) = blocks("plugins.md", "toml", after="### The configuration that uses them")
+    (config,) = blocks("plugins.md", "toml", chapter="### The configuration that uses them")
     (thermal / "qgate.toml").write_text(config, encoding="utf-8")
     (thermal / "frames" / "val" / "warm-0012.npy").write_bytes(b"something")
     assert re.search(r'warm-0012\.npy: is of class "warm"; expected one of cold, hot$', qgate("check").error)
@@ -176,8 +177,8 @@ def check(project: Path, qgate: Qgate) -> Callable[..., Outcome]:
 
 def test_what_fx_cannot_trace_and_the_ways_out(check: Callable[..., Outcome], project: Path) -> None:
     chapter = "## When FX cannot trace it"
-    untraceable, in_tensors, split = blocks("custom-models.md", "python", after=chapter)
-    (quantization,) = blocks("custom-models.md", "toml", after=chapter)
+    untraceable, in_tensors, split = blocks("custom-models.md", "python", chapter)
+    (quantization,) = blocks("custom-models.md", "toml", chapter)
 
     refused = check("untraceable", untraceable)
     assert refused.code != 0
