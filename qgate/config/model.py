@@ -99,9 +99,10 @@ class TimingConfig:
 
 @dataclass(frozen=True)
 class ThresholdConfig:
-    """The `[models.X.thresholds.METRIC]` table.
+    """The `[models.X.thresholds.METRIC]` table, or one of its `[[...slices]]`, which then has a `where`.
 
-    `limits` maps `max_drop`, `lower_bound`, ... to their values, in file order.
+    `limits` maps `max_drop`, `lower_bound`, ... to their values, in file order. A slice that rests on fewer than
+    `min_samples` targets (as `Metric.support` counts them) is not judged.
     """
 
     metric: str
@@ -109,6 +110,9 @@ class ThresholdConfig:
     place: Place
     drop_type: Literal["absolute", "relative"] = "absolute"
     limit_places: dict[str, Place] = field(default_factory=dict)
+    where: dict[str, str] | None = None
+    min_samples: int = 10
+    slices: tuple[ThresholdConfig, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,11 @@ class ModelConfig:
     timing: TimingConfig
     thresholds: dict[str, ThresholdConfig]
     place: Place
+
+    @property
+    def limit_tables(self) -> tuple[ThresholdConfig, ...]:
+        """Give the table of each metric, each followed by those of its slices."""
+        return tuple(table for metric in self.thresholds.values() for table in (metric, *metric.slices))
 
 
 @dataclass(frozen=True)
