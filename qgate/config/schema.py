@@ -14,7 +14,7 @@ from qgate.config.binder import REQUIRED, Key, keys_of
 from qgate.config.model import CORE_METRICS, SCHEMA_VERSION, QuantizationConfig, Settings, TimingConfig
 from qgate.config.reader import MODEL_NAME, NUM_SAMPLES
 from qgate.config.recipe import REDUCE_RANGE
-from qgate.config.thresholds import DROP_TYPE, limits
+from qgate.config.thresholds import DROP_TYPE, MIN_SAMPLES, WHERE, limits
 from qgate.config.words import is_union
 from qgate.files import write_atomically
 
@@ -77,8 +77,15 @@ def _thresholds() -> dict[str, Any]:
         "type": "object",
         "minProperties": 1,
         "properties": dict.fromkeys(CORE_METRICS, _threshold(limits(core=True))),
-        "additionalProperties": _threshold(tuple(dict.fromkeys((*higher, *lower))), DROP_TYPE),
+        "additionalProperties": _with_slices(tuple(dict.fromkeys((*higher, *lower)))),
     }
+
+
+def _with_slices(names: tuple[str, ...]) -> dict[str, Any]:
+    table, each = _threshold(names, DROP_TYPE), _threshold(names, DROP_TYPE, WHERE, MIN_SAMPLES)
+    table["properties"]["slices"] = {"type": "array", "minItems": 1, "items": each}
+    table["anyOf"].append({"required": ["slices"]})
+    return table
 
 
 def _threshold(names: tuple[str, ...], *others: Key) -> dict[str, Any]:
@@ -107,6 +114,8 @@ def _type(annotation: Any) -> dict[str, Any]:
         return {"enum": list(get_args(annotation))}
     if is_union(annotation):
         return {"anyOf": [_type(option) for option in get_args(annotation)]}
+    if get_origin(annotation) is dict:
+        return {"type": "object", "minProperties": 1, "additionalProperties": _type(get_args(annotation)[1])}
     if get_origin(annotation) is tuple:
         return {"type": "array", "items": _type(get_args(annotation)[0])}
     return _TYPES[annotation]

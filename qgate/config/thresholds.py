@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
-from qgate.config.binder import Key, bind_keys, expect_table
+from qgate.config.binder import Key, bind_key, bind_keys, convert, expect_table
 from qgate.config.document import did_you_mean
 from qgate.config.model import CORE_METRICS, ThresholdConfig
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from qgate.protocols import Metric
 
 DROP_TYPE = Key("drop_type", Literal["absolute", "relative"], ThresholdConfig.drop_type)
+WHERE = Key("where", dict[str, str])
+MIN_SAMPLES = Key("min_samples", int, ThresholdConfig.min_samples, {"minimum": 1})
 
 
 def limits(*, core: bool, higher_is_better: bool = True) -> tuple[str, ...]:
@@ -31,16 +34,46 @@ def bind_thresholds(table: Cursor, metrics: Kind[Metric]) -> dict[str, Threshold
 
 def _bind_threshold(metric: str, table: Cursor, metrics: Kind[Metric]) -> ThresholdConfig:
     allowed = _limits_of(metric, table, metrics)
+    if metric in CORE_METRICS or "slices" not in expect_table(table).value:
+        return _bind_limits(metric, table, allowed)
+    slices = _bind_slices(metric, table.child("slices"), allowed)
+    return replace(_bind_limits(metric, table, allowed, others=("slices",), optional=True), slices=slices)
+
+
+def _bind_limits(
+    metric: str, table: Cursor, allowed: tuple[str, ...], others: tuple[str, ...] = (), *, optional: bool = False
+) -> ThresholdConfig:
     keys = [Key(limit, float, None) for limit in allowed]
-    values = bind_keys(table, [*keys, DROP_TYPE] if "max_drop" in allowed else keys)
+    values = bind_keys(table, [*keys, DROP_TYPE] if "max_drop" in allowed else keys, others)
     drop_type = values.pop("drop_type", DROP_TYPE.default)
     given = {limit: values[limit] for limit in table.value if limit in allowed}
-    if not given:
+    if not given and not optional:
         raise table.error(f"holds no limit, so nothing would be judged; add one of {', '.join(allowed)}")
     if "drop_type" in table.value and "max_drop" not in given:
         raise table.error("drop_type says how max_drop is measured, and there is no max_drop", "drop_type")
     places = {limit: table.child(limit).place for limit in given}
     return ThresholdConfig(metric, given, table.place, drop_type, places)
+
+
+def _bind_slices(metric: str, array: Cursor, allowed: tuple[str, ...]) -> tuple[ThresholdConfig, ...]:
+    if not convert(array, tuple[dict[str, Any], ...]):
+        raise array.value_error("is empty, so nothing would be judged; add a slice or leave the key out")
+    slices: list[ThresholdConfig] = []
+    for index in range(len(array.value)):
+        table = array.child(index)
+        bound = _bind_slice(metric, table, allowed)
+        if any(bound.where == other.where for other in slices):
+            raise table.error("there is a slice of this `where` already; put all its limits into one", "where")
+        slices.append(bound)
+    return tuple(slices)
+
+
+def _bind_slice(metric: str, table: Cursor, allowed: tuple[str, ...]) -> ThresholdConfig:
+    where, min_samples = bind_key(table, WHERE), bind_key(table, MIN_SAMPLES)
+    if not where:
+        raise table.error('where: names no slice; write for instance `where = { class = "person" }`', "where")
+    bound = _bind_limits(metric, table, allowed, others=(WHERE.name, MIN_SAMPLES.name))
+    return replace(bound, where=where, min_samples=min_samples)
 
 
 def _limits_of(metric: str, table: Cursor, metrics: Kind[Metric]) -> tuple[str, ...]:

@@ -364,11 +364,60 @@ MISTAKES = [
         "16: [models.m.thresholds.map] drop_type says how max_drop is measured, and there is no max_drop",
     ),
     Mistake(
-        "slices",
+        "slice-without-where",
         "max_drop = 0.01",
-        "max_drop = 0.01\n[[models.m.thresholds.map.slices]]\nmax_drop = 0.1",
-        '17: [models.m.thresholds.map] unknown key "slices"; expected one of drop_type, lower_bound, max_drop, '
-        "max_regression",
+        "[[models.m.thresholds.map.slices]]\nmax_drop = 0.1",
+        '16: [models.m.thresholds.map.slices[0]] lacks the key "where": a table',
+    ),
+    Mistake(
+        "slice-empty-where",
+        "max_drop = 0.01",
+        "[[models.m.thresholds.map.slices]]\nwhere = {}\nmax_drop = 0.1",
+        "17: [models.m.thresholds.map.slices[0]] where: names no slice; write for instance "
+        '`where = { class = "person" }`',
+    ),
+    Mistake(
+        "slice-where-number",
+        "max_drop = 0.01",
+        "[[models.m.thresholds.map.slices]]\nwhere = { class = 3 }\nmax_drop = 0.1",
+        "17: [models.m.thresholds.map.slices[0].where] class: expected a string, got the integer 3",
+    ),
+    Mistake(
+        "slice-min-samples",
+        "max_drop = 0.01",
+        '[[models.m.thresholds.map.slices]]\nwhere = { class = "a" }\nmin_samples = 0\nmax_drop = 0.1',
+        "18: [models.m.thresholds.map.slices[0]] min_samples: must be at least 1, got 0",
+    ),
+    Mistake(
+        "slice-without-limit",
+        "max_drop = 0.01",
+        '[[models.m.thresholds.map.slices]]\nwhere = { class = "a" }',
+        "16: [models.m.thresholds.map.slices[0]] holds no limit, so nothing would be judged; "
+        "add one of max_drop, lower_bound, max_regression",
+    ),
+    Mistake(
+        "slice-twice",
+        "max_drop = 0.01",
+        '[[models.m.thresholds.map.slices]]\nwhere = { class = "a" }\nmax_drop = 0.1\n[[models.m.thresholds.map.slices]]\nwhere = { class = "a" }\nlower_bound = 0.1',
+        "20: [models.m.thresholds.map.slices[1]] there is a slice of this `where` already; put all its limits into one",
+    ),
+    Mistake(
+        "slices-not-tables",
+        "max_drop = 0.01",
+        "slices = [3]",
+        "16: [models.m.thresholds.map] slices[0]: expected a table, got the integer 3",
+    ),
+    Mistake(
+        "slices-empty",
+        "max_drop = 0.01",
+        "slices = []",
+        "16: [models.m.thresholds.map] slices: is empty, so nothing would be judged; add a slice or leave the key out",
+    ),
+    Mistake(
+        "slices-of-a-core-metric",
+        "[models.m.thresholds.map]\nmax_drop = 0.01",
+        "[models.m.thresholds.speedup]\nlower_bound = 1.2\nslices = [{ where = { size = 'small' }, lower_bound = 1 }]",
+        '17: [models.m.thresholds.speedup] unknown key "slices"; expected one of lower_bound, max_regression',
     ),
 ]
 
