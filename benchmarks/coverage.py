@@ -24,7 +24,7 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import numpy as np
 
-from qgate.statistics import RESAMPLES, resample_weights
+from qgate.statistics import RESAMPLES, resamples
 from qgate_detection.boxes import Detections, Targets
 from qgate_detection.metrics import MeanAveragePrecision, MeanIoU
 

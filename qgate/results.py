@@ -11,7 +11,7 @@ from qgate.errors import ResultsError
 from qgate.files import write_atomically
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
 SCHEMA_VERSION = 1
@@ -25,7 +25,8 @@ class Verdict:
     """The judgement of one limit.
 
     `measured` is in the unit of the limit: a drop for `max_drop`, the int8 value for `lower_bound`. It is None
-    where nothing could be measured, and then `status` is `error` and `message` says why.
+    where nothing could be measured, and then `status` is `error` and `message` says why. `samples_needed` estimates,
+    where `status` is `inconclusive`, how many evaluation samples would settle it; None where samples would not.
     """
 
     metric: str
@@ -36,6 +37,7 @@ class Verdict:
     message: str = ""
     slice: dict[str, str] | None = None
     interval: Interval | None = None
+    samples_needed: int | None = None
 
     def accepted(self, on_inconclusive: Literal["fail", "warn"]) -> bool:
         """Say whether the limit holds, or may not hold and the user only wants to be told so."""
@@ -56,7 +58,9 @@ class ModelResult:
     """What was found about one model.
 
     `metrics` maps a metric's name to its figures, as `../docs/results.md` lists them; `seconds` maps an engine
-    step to its wall time. A step that did not run is missing from `seconds`.
+    step to its wall time. A step that did not run is missing from `seconds`. `conditions` are what must be equal for
+    figures of two runs to be comparable; `calibration_overlap` counts the calibration samples that are evaluation
+    samples too, by content.
     """
 
     quantization: dict[str, Any]
@@ -66,6 +70,8 @@ class ModelResult:
     verdicts: tuple[Verdict, ...]
     seconds: dict[str, float]
     notes: tuple[str, ...] = ()
+    conditions: dict[str, Any] = field(default_factory=dict)
+    calibration_overlap: int | None = None
 
     @property
     def passed(self) -> bool:
@@ -110,6 +116,11 @@ class Result:
             write_atomically(path, self.to_json().encode())
         except OSError as error:
             raise ResultsError(f"the results cannot be written: {error}", path=path) from error
+
+
+def table_name(metric: str, where: Mapping[str, str] | None) -> str:
+    """Name a metric, or a slice of it: `map`, `map[class=person,size=small]`."""
+    return f"{metric}[{','.join(f'{key}={value}' for key, value in where.items())}]" if where else metric
 
 
 def load_results(path: Path) -> Result:

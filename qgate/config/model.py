@@ -54,11 +54,15 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """The `[models.X.data]` table."""
+    """The `[models.X.data]` table.
+
+    `max_overlap` is the share of calibration samples that may be evaluation samples too, by content.
+    """
 
     calibration: SplitConfig
     evaluation: SplitConfig
     train: SplitConfig | None = None
+    max_overlap: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 MODEL_NAME = r"\w[\w.+-]*"  # part of test names and of file names
 MODEL_KEYS = ("loader", "data", "quantization", "timing", "thresholds")
 SPLITS = ("calibration", "evaluation", "train")
+MAX_OVERLAP = Key("max_overlap", float, DataConfig.max_overlap, {"minimum": 0, "maximum": 1})
 NUM_SAMPLES = Key("num_samples", int, 64, {"minimum": 1})
 
 
@@ -93,12 +94,12 @@ def _bind_data(model: Cursor, registry: Registry) -> DataConfig:
     if "data" not in model.value:
         raise model.error('lacks the table "data", which says what to calibrate and evaluate on')
     data = expect_table(model.table("data"))
-    data.only(("format", *SPLITS))
+    data.only(("format", MAX_OVERLAP.name, *SPLITS))
     for split in ("calibration", "evaluation"):
         if split not in data.value:
             raise data.error(f'lacks the key "{split}": a table')
     splits = {split: _bind_split(data, split, registry) for split in SPLITS if split in data.value}
-    return DataConfig(**splits)
+    return DataConfig(**splits, max_overlap=bind_key(data, MAX_OVERLAP))
 
 
 def _bind_split(data: Cursor, name: str, registry: Registry) -> SplitConfig:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from qgate.config.binder import REQUIRED, Key, keys_of
 from qgate.config.model import CORE_METRICS, SCHEMA_VERSION, QuantizationConfig, Settings, TimingConfig
-from qgate.config.reader import MODEL_NAME, NUM_SAMPLES
+from qgate.config.reader import MAX_OVERLAP, MODEL_NAME, NUM_SAMPLES
 from qgate.config.recipe import REDUCE_RANGE
 from qgate.config.thresholds import DROP_TYPE, MIN_SAMPLES, WHERE, limits
 from qgate.config.words import is_union
@@ -58,7 +58,8 @@ def _model() -> dict[str, Any]:
 def _data() -> dict[str, Any]:
     split = _object({"format": _STRING}, closed=False)
     calibration = _object({"format": _STRING, NUM_SAMPLES.name: _key(NUM_SAMPLES)}, closed=False)
-    properties = {"format": _STRING, "calibration": calibration, "evaluation": split, "train": split}
+    splits = {"calibration": calibration, "evaluation": split, "train": split}
+    properties = {"format": _STRING, MAX_OVERLAP.name: _key(MAX_OVERLAP), **splits}
     return _object(properties, ("calibration", "evaluation"))
 
 

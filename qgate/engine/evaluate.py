@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from qgate.engine.digest import digest
 from qgate.errors import DataError, ModelError, PluginError, QGateError
 
 if TYPE_CHECKING:
@@ -28,17 +29,22 @@ def evaluate(
     dataset: Dataset,
     metrics: Mapping[str, Mapping[str, Metric]],
     progress: Progress,
-) -> None:
+) -> list[str]:
     """Update `metrics[arm][name]` with every arm's predictions, sample by sample in the data set's order.
+
+    Gives the digest of each sample's target.
 
     A sample is read and preprocessed once for all arms. Samples are worked on by as many threads as there are cores,
     each with the thread count that torch has now, so that reading, forward passes and postprocessing overlap.
     """
+    targets: list[str] = []
     for sample, predictions in _predictions(loaded, arms, dataset):
         for arm, prediction in predictions.items():
             for metric in metrics[arm].values():
                 _update(metric, sample, prediction, arm)
+        targets.append(digest(sample.target))
         progress.advance()
+    return targets
 
 
 def _predictions(loaded: LoadedModel, arms: Arms, dataset: Dataset) -> Iterator[tuple[Sample, dict[str, Any]]]:

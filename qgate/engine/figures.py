@@ -2,39 +2,84 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from qgate.errors import DataError
+from qgate.resampled import encode
+from qgate.statistics import bootstrap_interval, resamples
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
 
     from qgate.protocols import Metric
 
-__all__ = ["metric_figures", "size_figures"]
+__all__ = ["Comparison", "size_figures"]
 
 Figures = dict[str, Any]
+Where = dict[str, str]
 
 
-def metric_figures(baseline: Metric, candidate: Metric, num_samples: int) -> Figures:
-    """Give both arms' values, the drop (positive where int8 is worse), and the same for every slice with targets.
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of both arms, updated with the same samples in the same order."""
 
-    Raises `DataError` where the metric saw no sample.
-    """
-    if not num_samples:
-        raise DataError(f'metric "{baseline.name}" saw no sample')
-    figures = _compare(baseline, candidate, num_samples, None)
-    slices = {
-        kind: {
-            value: _compare(baseline, candidate, num_samples, {kind: value})
-            for value in values
-            if baseline.support({kind: value})
+    baseline: Metric
+    candidate: Metric
+    num_samples: int
+    confidence: float
+    seed: int
+
+    def figures(self, limited_slices: Iterable[Where] = ()) -> Figures:
+        """Give both arms' values, the drop (positive where int8 is worse), and the same for every slice with targets.
+
+        The whole metric and the slices that a limit names have intervals. Raises `DataError` where the metric saw no
+        sample.
+        """
+        if not self.num_samples:
+            raise DataError(f'metric "{self.baseline.name}" saw no sample')
+        slices = {
+            kind: {value: self._slice({kind: value}) for value in values if self.baseline.support({kind: value})}
+            for kind, values in self.baseline.slices().items()
         }
-        for kind, values in baseline.slices().items()
-    }
-    return {**figures, "higher_is_better": baseline.higher_is_better, "unit": baseline.unit, "slices": slices}
+        limited = [{"where": where, **self._slice(where), **self._spread(where)} for where in limited_slices]
+        return {**self._point(None), **self._spread(None), "slices": slices, "limited_slices": limited}
+
+    def _slice(self, where: Where) -> Figures:
+        return {**self._point(where), "support": int(self.baseline.support(where))}
+
+    def _point(self, where: Where | None) -> Figures:
+        before, after = (float(values[0]) for values in self._both(np.ones((1, self.num_samples)), where))
+        drop = float(self._drop(before, after))
+        return {"baseline": before, "candidate": after, "drop": drop, "relative_drop": _share(drop, before)}
+
+    def _spread(self, where: Where | None) -> Figures:
+        before, after = np.concatenate([self._both(rows, where) for rows in self._resamples()], axis=1)
+        drop = self._drop(before, after)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            relative = drop / np.abs(before)
+        # A slice of few targets rests on no more images than that.
+        samples = min(self.num_samples, int(self.baseline.support(where)))
+        return {
+            "drop_interval": bootstrap_interval(drop, samples, self.confidence),
+            "relative_drop_interval": bootstrap_interval(relative, samples, self.confidence),
+            "resampled": encode(after),
+            "higher_is_better": self.baseline.higher_is_better,
+            "unit": self.baseline.unit,
+        }
+
+    def _resamples(self) -> Iterable[NDArray[np.float64]]:
+        return resamples(self.num_samples, self.seed)
+
+    def _both(self, weights: NDArray[np.float64], where: Where | None) -> NDArray[np.float64]:
+        return np.stack([metric.compute(weights, where) for metric in (self.baseline, self.candidate)])
+
+    def _drop(self, before: Any, after: Any) -> Any:
+        return before - after if self.baseline.higher_is_better else after - before
 
 
 def size_figures(float_bytes: int, int8_bytes: int) -> Figures:
@@ -42,9 +87,5 @@ def size_figures(float_bytes: int, int8_bytes: int) -> Figures:
     return {"baseline": float_bytes, "candidate": int8_bytes, "value": 1 - int8_bytes / float_bytes}
 
 
-def _compare(baseline: Metric, candidate: Metric, num_samples: int, where: Mapping[str, str] | None) -> Figures:
-    weights = np.ones((1, num_samples))
-    before, after = (float(metric.compute(weights, where)[0]) for metric in (baseline, candidate))
-    drop = before - after if baseline.higher_is_better else after - before
-    figures: Figures = {"baseline": before, "candidate": after, "drop": drop, "drop_interval": None}
-    return figures if where is None else {**figures, "support": int(baseline.support(where))}
+def _share(drop: float, baseline: float) -> float | None:
+    return drop / abs(baseline) if baseline else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from datetime import datetime, timezone
@@ -9,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
+from qgate.blessed import load_blessed
 from qgate.config.document import parse
 from qgate.config.reader import bind, plugin_modules
 from qgate.engine.progress import Silent
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from qgate.blessed import Blessed, Change
     from qgate.config.model import GateConfig, ModelConfig
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
@@ -38,12 +41,19 @@ class Gate:
     """
 
     def __init__(
-        self, config: GateConfig, registry: Registry, models: tuple[ModelConfig, ...], *, timing: bool
+        self,
+        config: GateConfig,
+        registry: Registry,
+        models: tuple[ModelConfig, ...],
+        *,
+        timing: bool,
+        update_blessed: bool,
     ) -> None:
         self.config = config
         self.registry = registry
         self.models = models
         self._timing = timing
+        self._update_blessed = update_blessed
         self._inputs: dict[str, Inputs] = {}
         self._preflight_seconds: dict[str, float] = {}
         self._results: dict[str, ModelResult] = {}
@@ -56,24 +66,29 @@ class Gate:
         models: Sequence[str] = (),
         plugins: Sequence[tuple[object, str]] = (),
         timing: bool = True,
+        update_blessed: bool = False,
     ) -> Gate:
         """Read a configuration with its plugins; `models` names those to run, all where it is empty.
 
         `plugins` are further plugin objects and their names, e.g. a `conftest.py`. The folder of the file joins
-        `sys.path`, for the modules that the file names. Raises `ConfigError`, `PluginError`.
+        `sys.path`, for the modules that the file names. With `update_blessed` every figure is taken as accepted, for
+        `save_blessed` to write; never where the environment variable CI is set. Raises `ConfigError`, `PluginError`.
         """
+        if update_blessed and os.environ.get("CI"):
+            raise ConfigError("blessed results are never updated where CI is set: a person blesses, and commits")
         document = parse(path)
         folder = str(path.resolve().parent)
         if folder not in sys.path:
             sys.path.insert(0, folder)
         registry = load_registry(plugin_modules(document), plugins)
         config = bind(document, registry)
-        return cls(config, registry, _choose(config, models), timing=timing)
+        return cls(config, registry, _choose(config, models), timing=timing, update_blessed=update_blessed)
 
     def preflight(self) -> None:
         """Load every chosen model and open its data. Raises `QGateError`: nothing slow has started yet."""
         from qgate.engine.quantize import available_backend, resolve
 
+        self.blessed  # noqa: B018  # a damaged file shows at once
         for model in self.models:
             begin = time.perf_counter()
             resolve(model, self.registry, available_backend(model, self.registry))
@@ -84,9 +99,12 @@ class Gate:
         """Run the gate of one model; what cannot be measured becomes verdicts with status `error`."""
         if name not in self._results:
             model = self._model(name)
-            run = self._new_run(model, progress)
-            spent = self._preflight_seconds.get(name, 0.0)
-            self._results[name] = run.judged(lambda: self._open(model), timing=self._timing, preflight_seconds=spent)
+            self._results[name] = self._new_run(model, progress).judged(
+                lambda: self._open(model),
+                blessed=None if self._update_blessed else self.blessed.models.get(name, {}),
+                timing=self._timing,
+                preflight_seconds=self._preflight_seconds.get(name, 0.0),
+            )
         return self._results[name]
 
     def export(self, name: str, output: Path, progress: Progress | None = None) -> Artifact:
@@ -102,6 +120,19 @@ class Gate:
     def save(self) -> None:
         """Write `result` to where `[qgate] results` says, atomically."""
         self.result().save(self.config.qgate.results)
+
+    def save_blessed(self, result: Result) -> list[Change]:
+        """Bless what `result` measured, write the file atomically, and give what changed. Raises `ResultsError`."""
+        updated = self.blessed.updated(result)
+        changes = self.blessed.changes_to(updated)
+        if changes:
+            updated.save(self.config.qgate.blessed)
+        return changes
+
+    @cached_property
+    def blessed(self) -> Blessed:
+        """Read the blessed results. Raises `ResultsError` where the file is damaged."""
+        return load_blessed(self.config.qgate.blessed)
 
     @cached_property
     def environment(self) -> dict[str, Any]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from qgate.engine.messages import Finding, say_missed, say_unsettled
 from qgate.results import Verdict
+from qgate.statistics import judge_interval, samples_needed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from qgate.config.model import ThresholdConfig
+    from qgate.results import Interval
 
 __all__ = ["judge"]
 
@@ -18,63 +22,73 @@ Figures = dict[str, Any]
 
 
 def judge(
-    thresholds: Mapping[str, ThresholdConfig], metrics: Mapping[str, Figures], reason: str
+    tables: Iterable[ThresholdConfig], metrics: Mapping[str, Figures], reason: str, num_samples: int
 ) -> tuple[Verdict, ...]:
-    """Judge every limit. A metric without figures is an error, and `reason` says why there are none."""
+    """Judge every limit of every table. A metric without figures is an error, and `reason` says why there are none.
+
+    `num_samples` is the number of samples that accuracy rests on.
+    """
     return tuple(
-        _judge_limit(threshold, limit, value, metrics.get(threshold.metric), reason)
-        for threshold in thresholds.values()
-        for limit, value in threshold.limits.items()
+        _judge_limit(table, limit, _figures_of(table, metrics), reason, num_samples)
+        for table in tables
+        for limit in table.limits
     )
 
 
-def _judge_limit(threshold: ThresholdConfig, limit: str, value: float, figures: Figures | None, reason: str) -> Verdict:
-    metric = threshold.metric
+def _figures_of(table: ThresholdConfig, metrics: Mapping[str, Figures]) -> Figures | None:
+    figures = metrics.get(table.metric)
+    if figures is None or table.where is None:
+        return figures
+    return next((found for found in figures["limited_slices"] if found["where"] == table.where), None)
+
+
+def _judge_limit(table: ThresholdConfig, limit: str, figures: Figures | None, reason: str, num_samples: int) -> Verdict:
+    verdict = partial(Verdict, table.metric, limit, table.limits[limit], slice=table.where)
     if figures is None:
-        return Verdict(metric, limit, value, None, "error", f"not measured: {reason}")
-    measured = _measured(threshold, limit, figures)
-    if measured is None or not math.isfinite(measured):
-        return Verdict(
-            metric, limit, value, None, "error", f"{_why_undefined(limit, figures)}; a missing value has not passed"
-        )
-    # A difference of two values that meets its limit exactly may miss it by the rounding of float64.
-    equal = math.isclose(measured, value, rel_tol=1e-9, abs_tol=1e-12)
-    passed = equal or (measured >= value if limit == "lower_bound" else measured <= value)
-    message = "" if passed else _miss(threshold, limit, value, measured, figures)
-    return Verdict(metric, limit, value, measured, "passed" if passed else "failed", message)
+        return verdict(None, "error", f"not measured: {reason}")
+    measured, interval = _measured(table, limit, figures)
+    unjudgeable = _too_small(table, figures) or _why_undefined(limit, measured, figures)
+    if measured is None or unjudgeable:
+        return verdict(None, "error", unjudgeable)
+    return _judge_figure(Finding(table, limit, measured, interval, figures), verdict, num_samples)
 
 
-def _measured(threshold: ThresholdConfig, limit: str, figures: Figures) -> float | None:
+def _judge_figure(finding: Finding, verdict: partial[Verdict], num_samples: int) -> Verdict:
+    interval = (finding.measured, finding.measured) if finding.is_exact else finding.interval
+    status = judge_interval(interval, finding.allowed, floor=finding.is_floor) if interval else "inconclusive"
+    found = partial(verdict, finding.measured, status, interval=finding.interval)
+    if status == "passed":
+        return found("")
+    if status == "failed":
+        return found(say_missed(finding))
+    needed = None
+    if interval and not finding.is_speed:
+        needed = samples_needed(num_samples, finding.measured, interval, finding.allowed)
+    return found(say_unsettled(finding, needed), samples_needed=needed)
+
+
+def _measured(table: ThresholdConfig, limit: str, figures: Figures) -> tuple[float | None, Interval | None]:
+    """Give what a limit is compared with, and its interval."""
     if limit == "max_drop":
-        drop: float = figures["drop"]
-        if threshold.drop_type == "absolute":
-            return drop
-        return drop / abs(figures["baseline"]) if figures["baseline"] else None
+        prefix = "" if table.drop_type == "absolute" else "relative_"
+        return figures[f"{prefix}drop"], figures[f"{prefix}drop_interval"]
     if limit == "max_regression":
-        return None
-    value: float | None = figures["value"] if "value" in figures else figures["candidate"]
-    return value
+        return figures.get("regression"), figures.get("regression_interval")
+    return (figures["value"], figures.get("interval")) if "value" in figures else (figures["candidate"], None)
 
 
-def _why_undefined(limit: str, figures: Figures) -> str:
-    if limit == "max_regression":
-        return "there are no blessed results to compare with"
-    return f"undefined (float32 {figures['baseline']}, int8 {figures['candidate']})"
+def _too_small(table: ThresholdConfig, figures: Figures) -> str:
+    if table.where is None or figures["support"] >= table.min_samples:
+        return ""
+    return (
+        f"the slice rests on {figures['support']} targets, fewer than min_samples = {table.min_samples}; "
+        "evaluate on more data, or lower min_samples if so few will do"
+    )
 
 
-def _miss(threshold: ThresholdConfig, limit: str, value: float, measured: float, figures: Figures) -> str:
-    if limit == "max_drop":
-        percent = threshold.drop_type == "relative"
-        said = f"{measured:.2%} of" if percent else f"{measured:.4f} from"
-        allowed = f"{value:.2%}" if percent else f"{value:.4f}"
-        moved = "fell" if figures["candidate"] <= figures["baseline"] else "rose"
-        change = f"{moved} by {said} float32's {figures['baseline']:.4f}, to {figures['candidate']:.4f}"
-        return f"{change}; allowed is {allowed}"
-    if "value" in figures:
-        return f"is {measured:.3f}, at least {value:g} is required{_against(figures)}"
-    relation = "at least" if limit == "lower_bound" else "at most"
-    return f"is {measured:.4f} in int8, {relation} {value:g} is required (float32 has {figures['baseline']:.4f})"
-
-
-def _against(figures: Figures) -> str:
-    return f" (against float32's {figures['baseline_form']} form)" if "baseline_form" in figures else ""
+def _why_undefined(limit: str, measured: float | None, figures: Figures) -> str:
+    if limit == "max_regression" and measured is None:
+        return str(figures.get("not_comparable", "there are no blessed results to compare with"))
+    if measured is not None and math.isfinite(measured):
+        return ""
+    return f"undefined (float32 {figures['baseline']}, int8 {figures['candidate']}); a missing value has not passed"

@@ -9,6 +9,8 @@ from qgate.errors import QuantizationError
 from qgate.quantization.prepare import Recipe, convert, prepare
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from qgate.config.model import ModelConfig
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
     from qgate.plugins import Registry
     from qgate.protocols import Backend
 
-__all__ = ["available_backend", "describe", "quantize", "resolve"]
+__all__ = ["available_backend", "choose_calibration", "describe", "quantize", "resolve"]
 
 
 def available_backend(config: ModelConfig, registry: Registry) -> Backend:
@@ -78,22 +80,25 @@ def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -
     }
 
 
+def choose_calibration(config: ModelConfig, registry: Registry, inputs: Inputs, seed: int) -> list[int]:
+    """Let the recipe's calibrator choose among the calibration data. Raises `DataError` where it chooses nothing."""
+    calibrator = registry.calibrators.get(config.quantization.calibrator)()
+    wanted = config.data.calibration.num_samples or len(inputs.calibration)
+    return select_samples(calibrator, inputs.calibration, wanted, seed)
+
+
 def quantize(
-    config: ModelConfig, registry: Registry, inputs: Inputs, seed: int, clock: StepClock
-) -> tuple[torch.fx.GraphModule, dict[str, Any]]:
-    """Give the reference int8 graph and the recipe as resolved.
+    config: ModelConfig, registry: Registry, inputs: Inputs, chosen: Sequence[int], clock: StepClock
+) -> tuple[torch.fx.GraphModule, Recipe]:
+    """Give the int8 reference graph, calibrated on the chosen samples, and the recipe as resolved.
 
     Raises `TraceError`, `QuantizationError`, `DataError`.
     """
     backend = available_backend(config, registry)
     recipe = resolve(config, registry, backend)
-    calibrator = registry.calibrators.get(config.quantization.calibrator)()
-    wanted = config.data.calibration.num_samples or len(inputs.calibration)
-    chosen = select_samples(calibrator, inputs.calibration, wanted, seed)
     with clock.step("quantize"):
         observed = prepare(inputs.loaded.module, recipe, backend.backend_config(), inputs.loaded.example_inputs)
     with clock.step("calibrate", len(chosen)) as progress:
         calibrate(observed, inputs.loaded, inputs.calibration, chosen, progress)
     with clock.step("quantize"):
-        reference = convert(observed, backend.backend_config())
-    return reference, describe(config, recipe, len(chosen), seed)
+        return convert(observed, backend.backend_config()), recipe

@@ -8,12 +8,16 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
+from qgate.blessed import measured_entries
 from qgate.engine.artifact import artifact_bytes, float_bytes, load_artifact, write_artifact
+from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, evaluate
-from qgate.engine.figures import metric_figures, size_figures
+from qgate.engine.figures import Comparison, size_figures
 from qgate.engine.judge import judge
+from qgate.engine.overlap import check_overlap, fingerprints
 from qgate.engine.progress import StepClock
-from qgate.engine.quantize import quantize
+from qgate.engine.quantize import choose_calibration, describe, quantize
+from qgate.engine.regression import with_regressions
 from qgate.engine.state import torch_state
 from qgate.engine.timing import compare, measure
 from qgate.errors import QGateError
@@ -21,15 +25,17 @@ from qgate.quantization.float_forms import float_forms
 from qgate.results import Artifact, ModelResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     import torch
 
-    from qgate.config.model import GateConfig, ModelConfig
+    from qgate.blessed import Entry
+    from qgate.config.model import GateConfig, ModelConfig, ThresholdConfig
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.plugins import Registry
+    from qgate.protocols import Metric
 
 __all__ = ["Run"]
 
@@ -54,10 +60,21 @@ class Run:
         self.artifact: Artifact | None = None
         self.metrics: dict[str, dict[str, Any]] = {}
         self.num_evaluation_samples = 0
+        self.conditions: dict[str, Any] = {}
+        self.calibration_overlap: int | None = None
+        self.notes: list[str] = []
 
-    def judged(self, open_inputs: Callable[[], Inputs], *, timing: bool, preflight_seconds: float = 0.0) -> ModelResult:
+    def judged(
+        self,
+        open_inputs: Callable[[], Inputs],
+        *,
+        blessed: Mapping[str, Entry] | None,
+        timing: bool,
+        preflight_seconds: float = 0.0,
+    ) -> ModelResult:
         """Run every step and judge; a step that fails leaves its limits, and those of later steps, unmeasured.
 
+        `blessed` is what int8 was accepted with; None says that it is accepted with what this run finds.
         `preflight_seconds` were spent on opening the inputs already; they count as loading.
         """
         begin = time.perf_counter() - preflight_seconds
@@ -72,7 +89,8 @@ class Run:
         if not reason and not timing:
             reason = "timing was switched off for this run"
         self.clock.seconds["load"] = self.clock.seconds.get("load", 0.0) + preflight_seconds
-        verdicts = judge(self.model.thresholds, self.metrics, reason)
+        self._compare_with(blessed)
+        verdicts = judge(self.model.limit_tables, self.metrics, reason, self.num_evaluation_samples)
         return ModelResult(
             quantization=self.quantization,
             artifact=self.artifact,
@@ -80,27 +98,34 @@ class Run:
             metrics=self.metrics,
             verdicts=verdicts,
             seconds={**self.clock.seconds, "total": time.perf_counter() - begin},
+            notes=tuple(self.notes),
+            conditions=self.conditions,
+            calibration_overlap=self.calibration_overlap,
         )
 
     def exported(self, open_inputs: Callable[[], Inputs], output: Path) -> Artifact:
         """Quantize and write the artifact, nothing more. Raises `QGateError`."""
         with self._torch_state():
-            return self._write_artifact(self._load(open_inputs), output)
+            inputs = self._load(open_inputs)
+            return self._write_artifact(inputs, self._choose_calibration(inputs), output)
 
     def _torch_state(self) -> Any:
         return torch_state(seed=self.config.qgate.seed, num_threads=self.config.qgate.num_threads)
 
     def _measure(self, open_inputs: Callable[[], Inputs], *, timing: bool) -> None:
         inputs = self._load(open_inputs)
+        chosen = self._choose_calibration(inputs)
+        evaluation = self._check_overlap(inputs, chosen)
         path = self.config.qgate.artifacts / f"{self.model.name}.pt"
-        self.artifact = self._write_artifact(inputs, path)
+        self.artifact = self._write_artifact(inputs, chosen, path)
         with self.clock.step("reload"):
             int8 = load_artifact(path, registry=self.registry)
             floats = float_forms(
                 inputs.loaded.module, inputs.loaded.example_inputs, self.model.quantization.non_traceable
             )
         self.metrics["size_reduction"] = size_figures(float_bytes(inputs.loaded.module), self.artifact.bytes)
-        self._evaluate(inputs, {"float32": floats.get("frozen", floats["eager"]), "int8": int8})
+        targets = self._evaluate(inputs, {"float32": floats.get("frozen", floats["eager"]), "int8": int8})
+        self.conditions = self._conditions(digest([evaluation, targets]))
         if timing and "speedup" in self.model.thresholds:
             self._time({**floats, "int8": int8}, inputs.loaded.example_inputs)
 
@@ -108,8 +133,21 @@ class Run:
         with self.clock.step("load"):
             return open_inputs()
 
-    def _write_artifact(self, inputs: Inputs, path: Path) -> Artifact:
-        reference, self.quantization = quantize(self.model, self.registry, inputs, self.config.qgate.seed, self.clock)
+    def _choose_calibration(self, inputs: Inputs) -> list[int]:
+        return choose_calibration(self.model, self.registry, inputs, self.config.qgate.seed)
+
+    def _check_overlap(self, inputs: Inputs, chosen: list[int]) -> list[str]:
+        """Look for calibration samples among the evaluation samples; give the latter's fingerprints."""
+        with self.clock.step("hash"):
+            calibration = fingerprints(inputs.calibration, chosen)
+            evaluation = fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
+        self.calibration_overlap, note = check_overlap(calibration, evaluation, self.model.data)
+        self.notes += [note] if note else []
+        return evaluation
+
+    def _write_artifact(self, inputs: Inputs, chosen: list[int], path: Path) -> Artifact:
+        reference, recipe = quantize(self.model, self.registry, inputs, chosen, self.clock)
+        self.quantization = describe(self.model, recipe, len(chosen), self.config.qgate.seed)
         header = {
             "model": self.model.name,
             "qgate_version": __version__,
@@ -125,18 +163,41 @@ class Run:
             written = write_artifact(path, content)
         return Artifact(os.path.relpath(path, self.config.path.parent), written.bytes, written.sha256)
 
-    def _evaluate(self, inputs: Inputs, arms: dict[str, torch.nn.Module]) -> None:
-        names = [name for name in self.model.thresholds if name in self.registry.metrics]
+    def _evaluate(self, inputs: Inputs, arms: dict[str, torch.nn.Module]) -> list[str]:
+        """Measure accuracy; give the digests of the targets."""
+        tables = [table for table in self.model.thresholds.values() if table.metric in self.registry.metrics]
+        kinds = {table.metric: self.registry.metrics.get(table.metric) for table in tables}
         classes = inputs.loaded.class_names
-        metrics = {arm: {name: self.registry.metrics.get(name)(classes) for name in names} for arm in arms}
+        metrics = {arm: {name: kind(classes) for name, kind in kinds.items()} for arm in arms}
         with self.clock.step("evaluate", len(inputs.evaluation)) as progress:
-            evaluate(inputs.loaded, arms, inputs.evaluation, metrics, progress)
+            targets = evaluate(inputs.loaded, arms, inputs.evaluation, metrics, progress)
         self.num_evaluation_samples = len(inputs.evaluation)
         with self.clock.step("metrics"):
-            for name in names:
-                self.metrics[name] = metric_figures(
-                    metrics["float32"][name], metrics["int8"][name], self.num_evaluation_samples
-                )
+            for table in tables:
+                self.metrics[table.metric] = self._compare(table, metrics)
+        return targets
+
+    def _compare(self, table: ThresholdConfig, metrics: dict[str, dict[str, Metric]]) -> dict[str, Any]:
+        float32, int8 = (metrics[arm][table.metric] for arm in ("float32", "int8"))
+        settings = self.config.qgate
+        comparison = Comparison(float32, int8, self.num_evaluation_samples, settings.confidence, settings.seed)
+        return comparison.figures([item.where for item in table.slices if item.where])
+
+    def _conditions(self, data_sha256: str) -> dict[str, Any]:
+        evaluator = {"loader": self.model.loader, **evaluator_settings(self.model.options)}
+        machine = {key: self.environment[key] for key in ("isa", "cpu", "num_threads")}
+        return {"data_sha256": data_sha256, "evaluator": evaluator, "seed": self.config.qgate.seed, **machine}
+
+    def _compare_with(self, blessed: Mapping[str, Entry] | None) -> None:
+        if blessed is None:
+            blessed = dict(measured_entries(self.metrics, self.conditions))
+        self.metrics = with_regressions(
+            self.metrics,
+            blessed,
+            self.conditions,
+            num_samples=self.num_evaluation_samples,
+            confidence=self.config.qgate.confidence,
+        )
 
     def _time(self, forms: dict[str, torch.nn.Module], example_inputs: tuple[torch.Tensor, ...]) -> None:
         with self.clock.step("timing") as progress:

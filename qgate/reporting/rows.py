@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qgate.reporting.figures import MISSING, Unit, milliseconds, optional, seconds, unit_of
+from qgate.results import table_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from qgate.results import ModelResult, Result, Verdict
 
 KEPT_TOGETHER = "\N{NO-BREAK SPACE}"  # in pairs of a name and its figure
 
-HEADINGS = ("limit", "float32", "int8", "measured", "required", "margin", "verdict")
+HEADINGS = ("limit", "float32", "int8", "measured", "interval", "required", "margin", "verdict")
 
 _SEVERITY = {"error": 0, "failed": 1, "inconclusive": 2, "passed": 3}
 
@@ -27,6 +28,7 @@ class Row:
     baseline: str
     candidate: str
     measured: str
+    interval: str
     limit: str
     margin: str
     status: str
@@ -89,19 +91,28 @@ def _reasons(model: ModelResult) -> Iterator[tuple[str, str]]:
 
 def name_of(verdict: Verdict) -> str:
     """Name a limit: `map max_drop`, `map[class=person] max_drop`."""
-    where = ",".join(f"{key}={value}" for key, value in (verdict.slice or {}).items())
-    return f"{verdict.metric}{f'[{where}]' if where else ''} {verdict.limit}"
+    return f"{table_name(verdict.metric, verdict.slice)} {verdict.limit}"
+
+
+def figures_of(verdict: Verdict, model: ModelResult) -> Mapping[str, Any]:
+    """Give what was measured of a verdict's metric or slice; empty where it was not."""
+    figures: Mapping[str, Any] = model.metrics.get(verdict.metric, {})
+    if verdict.slice is None:
+        return figures
+    return next((item for item in figures.get("limited_slices", ()) if item["where"] == verdict.slice), {})
 
 
 def _row(verdict: Verdict, model: ModelResult) -> Row:
-    figures = model.metrics.get(verdict.metric, {})
+    figures = figures_of(verdict, model)
     unit = unit_of(verdict.metric)
-    whole = {} if verdict.slice else figures
     return Row(
         name=name_of(verdict),
-        baseline=optional(unit.arm, whole.get("baseline")),
-        candidate=optional(unit.arm, whole.get("candidate")),
+        baseline=optional(unit.arm, figures.get("baseline")),
+        candidate=optional(unit.arm, figures.get("candidate")),
         measured=optional(unit.measured, verdict.measured),
+        interval=f"{unit.measured(verdict.interval[0])}..{unit.measured(verdict.interval[1])}"
+        if verdict.interval
+        else "",
         limit=f"{'>=' if _is_floor(verdict) else '<='} {unit.limit(verdict.limit_value)}",
         margin=_margin_text(verdict, unit),
         status=verdict.status,

@@ -1,0 +1,57 @@
+"""What a result depends on beside the int8 model: the evaluation data and the evaluator's settings, as hashes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["digest", "evaluator_settings"]
+
+
+def digest(value: Any) -> str:
+    """Hash a target or a setting, SHA-256: equal content, equal digest, on every machine.
+
+    Arrays and tensors count by type, shape and values; dataclasses and other objects by their fields.
+    """
+    return hashlib.sha256(_canonical(value)).hexdigest()
+
+
+def _canonical(value: Any) -> bytes:
+    if hasattr(value, "detach"):  # a tensor; this module does not need torch
+        value = value.detach().cpu().numpy()
+    if isinstance(value, np.ndarray) and value.dtype != object:
+        return _frame(f"{value.dtype.str}{value.shape}", np.ascontiguousarray(value).tobytes())
+    if isinstance(value, str | bytes | bytearray | int | float | np.generic | None | Path):
+        return _frame(type(value).__name__, str(value).encode())
+    return _frame(type(value).__name__, *_parts(value))
+
+
+def _parts(value: Any) -> list[bytes]:
+    if isinstance(value, Mapping):
+        return sorted(_frame("", _canonical(key), _canonical(item)) for key, item in value.items())
+    if isinstance(value, Set):
+        return sorted(map(_canonical, value))
+    if isinstance(value, Sequence | np.ndarray):
+        return [_canonical(item) for item in value]
+    if is_dataclass(value):
+        return [_canonical(getattr(value, item.name)) for item in fields(value)]
+    return [_canonical(vars(value))] if hasattr(value, "__dict__") else [repr(value).encode()]
+
+
+def _frame(kind: str, *parts: bytes) -> bytes:
+    """Join parts so that no other parts give the same bytes."""
+    return b"".join([b"%d:" % len(part) + part for part in (kind.encode(), *parts)])
+
+
+def evaluator_settings(options: Any) -> dict[str, Any]:
+    """Give what a loader's options say about how predictions are made: all of them but paths to files."""
+    values = {item.name: getattr(options, item.name) for item in fields(options)}
+    settings = {name: value for name, value in values.items() if not isinstance(value, Path)}
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))  # as a file would give it back
+    return plain
