@@ -55,6 +55,12 @@ _SAME_IMAGES = """\
 # looks better on what it was calibrated on. Name training data in `calibration` as soon as you can.
 """
 
+_MAX_DROP = """\
+# max_drop is for float32's value minus int8's. It is held where the drop's whole confidence interval is within. Few
+# images make a wide one; where the limit lies inside, the verdict is "inconclusive" and says how many would settle it.
+# That fails the build, unless you write `on_inconclusive = "warn"` into [qgate].
+"""
+
 
 def propose(weights: Path, data: Path, folder: Path, registry: Registry) -> str:
     """Write a commented `qgate.toml` that is to stand in `folder`.
@@ -88,7 +94,7 @@ def _data(data: Mapping[str, Any], folder: Path) -> str:
 
 def _thresholds(name: str, thresholds: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[str]:
     for metric, limits in thresholds.items():
-        remark = "# max_drop is the float32 value minus the int8 value.\n" if "max_drop" in limits else ""
+        remark = _MAX_DROP if "max_drop" in limits else ""
         yield f"[models.{name}.thresholds.{metric}]\n{remark}" + "\n".join(_pairs(limits, folder))
 
 

@@ -69,7 +69,7 @@ def test_the_written_file_works_as_it_stands(
     status = {verdict["metric"]: verdict["status"] for verdict in model["verdicts"]}
     assert status.pop("speedup") == "error"  # timing was switched off
     assert status["size_reduction"] == "passed", checked
-    assert status["map"] in {"passed", "failed"}  # of so few images either may come out
+    assert status["map"] == "inconclusive"  # of so few images nothing can be said
     assert model["num_evaluation_samples"] == NUM_IMAGES
     assert 0.2 < model["metrics"]["map"]["baseline"] < 0.8
     assert abs(model["metrics"]["map"]["drop"]) < 0.1
