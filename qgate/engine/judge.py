@@ -6,7 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qgate.engine.messages import Finding, say_missed, say_unsettled
+from qgate.engine.messages import Finding, say_lost, say_missed, say_unsettled
 from qgate.results import Verdict
 from qgate.statistics import judge_interval, samples_needed
 
@@ -54,6 +54,9 @@ def _judge_limit(table: ThresholdConfig, limit: str, figures: Figures | None, re
 
 
 def _judge_figure(finding: Finding, verdict: partial[Verdict], num_samples: int) -> Verdict:
+    lost = finding.lost_slices
+    if lost:
+        return verdict(finding.measured, "failed", say_lost(finding, lost), interval=finding.interval)
     interval = (finding.measured, finding.measured) if finding.is_exact else finding.interval
     status = judge_interval(interval, finding.allowed, floor=finding.is_floor) if interval else "inconclusive"
     found = partial(verdict, finding.measured, status, interval=finding.interval)

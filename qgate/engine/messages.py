@@ -9,9 +9,11 @@ if TYPE_CHECKING:
     from qgate.config.model import ThresholdConfig
     from qgate.results import Interval
 
-__all__ = ["Finding", "say_missed", "say_unsettled"]
+__all__ = ["Finding", "say_lost", "say_missed", "say_unsettled"]
 
 _NAMED_SLICES_SUPPORT = 10  # a slice of fewer targets is not worth naming
+# A slice is lost where int8 keeps less than this share of what float32 can do; both must be more than chance.
+_LOST_SHARE, _LOST_SUPPORT, _LOST_BASELINE = 0.1, 20, 0.1
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,25 @@ class Finding:
     def is_exact(self) -> bool:
         """True where chance has no part: a size, or int8's value, which is a floor for the data at hand."""
         return not self.is_speed and (self.limit in ("lower_bound", "upper_bound") or "value" in self.figures)
+
+    @property
+    def lost_slices(self) -> list[str]:
+        """Name the slices that float32 can do and int8 cannot: a mean over many classes hides the loss of one."""
+        if self.limit != "max_drop" or not self.figures["higher_is_better"]:
+            return []
+        return [
+            f"{kind} {name} (float32 {_number(item['baseline'])}, int8 {_number(item['candidate'])})"
+            for kind, values in self.figures.get("slices", {}).items()
+            for name, item in values.items()
+            if item["support"] >= _LOST_SUPPORT
+            and item["baseline"] >= _LOST_BASELINE
+            and item["candidate"] < _LOST_SHARE * item["baseline"]
+        ]
+
+
+def say_lost(finding: Finding, lost: list[str]) -> str:
+    """Say which slices int8 has lost altogether, whatever the mean over all of them says."""
+    return f"int8 has lost {', '.join(lost)}; over all, it {_change(finding)}"
 
 
 def say_missed(finding: Finding) -> str:
