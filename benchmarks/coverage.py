@@ -3,7 +3,7 @@
 A population of images is simulated, detector-like: classes of falling frequency that come in groups, images that are
 hard or easy as a whole, false alarms, and an int8 arm that shares most of float32's fate but jitters its boxes and
 scores and loses some detections. The population's own drop is the truth. An experiment draws a set of images from it,
-with replacement, and makes intervals of 1,000 resamples of that set. "expanded" is what the gate uses.
+with replacement, and makes intervals of 1,000 resamples of that set. "gate" is what the gate uses.
 
     python benchmarks/coverage.py --experiments 500 --output coverage.json
 """
@@ -70,9 +70,10 @@ class Population:
                 arm.update(str(index), prediction, targets)
         return arms
 
-    def truth(self, name: str) -> float:
+    def truth(self, name: str, where: str) -> float:
         """Give the population's drop."""
-        return float(drops(self.metrics(name, np.arange(len(self.images))), np.ones((1, len(self.images))))[0])
+        everything = np.arange(len(self.images))
+        return float(drops(self.metrics(name, everything), np.ones((1, len(everything))), where)[0])
 
     def _image(self, rng: np.random.Generator, harm: Harm) -> tuple[Targets, Detections, Detections]:
         hardness = rng.normal()
@@ -122,9 +123,9 @@ def detections(boxes: np.ndarray, logits: np.ndarray, classes: np.ndarray) -> De
     return Detections(boxes.astype(np.float32), (1 / (1 + np.exp(-logits))).astype(np.float32), classes)
 
 
-def drops(arms: tuple[MeanAveragePrecision | MeanIoU, ...], weights: np.ndarray) -> np.ndarray:
+def drops(arms: tuple[MeanAveragePrecision | MeanIoU, ...], weights: np.ndarray, where: str = "-") -> np.ndarray:
     """Give float32 minus int8 for each row of weights."""
-    before, after = (arm.compute(weights) for arm in arms)
+    before, after = (arm.compute(weights, None if where == "-" else {"class": where}) for arm in arms)
     return before - after
 
 
@@ -136,6 +137,7 @@ class Setting:
     classes: int
     harm: str
     images: int
+    where: str = "-"  # a class, or "-" for all
 
 
 SETTINGS = [
@@ -145,19 +147,23 @@ SETTINGS = [
     Setting("map", 10, "mild", 64),
     Setting("map", 80, "mild", 512),
     Setting("iou", 20, "mild", 128),
+    Setting("map", 20, "mild", 128, "class 3"),
     Setting("map", 20, "strong", 128),
 ]
 
 
-def intervals(point: float, resampled: np.ndarray, left_out: np.ndarray) -> dict[str, tuple[float, float]]:
-    """Make an interval in every way; `left_out` is the drop without each of the images."""
+def intervals(
+    point: float, resampled: np.ndarray, left_out: np.ndarray, halves: np.ndarray, support: int
+) -> dict[str, tuple[float, float] | None]:
+    """Make an interval in every way; `left_out` is the drop without each image, `halves` that of random halves."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return {
-        "expanded": bootstrap_interval(resampled, len(left_out), CONFIDENCE),
+        "gate": bootstrap_interval(resampled, point, min(support, len(left_out)), CONFIDENCE),
         "percentile": (low, high),
         "basic": (2 * point - high, 2 * point - low),
         "bca": bca(point, resampled, left_out, tail),
+        "halves": tuple(np.quantile(halves, [tail, 1 - tail])),
     }
 
 
@@ -182,30 +188,35 @@ def population(classes: int, harm: str) -> Population:
 
 def experiment(setting: Setting, seed: int) -> dict[str, object]:
     """Draw a set of images; give its drop and all intervals."""
-    chosen = np.random.default_rng([2, seed]).integers(0, POPULATION, setting.images)
-    arms = population(setting.classes, setting.harm).metrics(setting.metric, chosen)
-    each = np.ones((setting.images, setting.images))
-    point = float(drops(arms, each[:1])[0])
-    resampled = np.concatenate([drops(arms, rows) for rows in resamples(setting.images, seed)])
-    return {"point": point, **intervals(point, resampled, drops(arms, each - np.eye(setting.images)))}
+    rng, images = np.random.default_rng([2, seed]), setting.images
+    arms = population(setting.classes, setting.harm).metrics(setting.metric, rng.integers(0, POPULATION, images))
+    each = np.ones((images, images))
+    of_drop = partial(drops, arms, where=setting.where)
+    point = float(of_drop(each[:1])[0])
+    resampled = np.concatenate([of_drop(rows) for rows in resamples(images, seed)])
+    halves = of_drop(rng.permuted(np.tile(np.arange(images) % 2.0, (1000, 1)), axis=1))
+    support = arms[0].support(None if setting.where == "-" else {"class": setting.where})
+    found = (np.nan_to_num(values, nan=point) for values in (resampled, of_drop(each - np.eye(images)), halves))
+    return {"point": point, **intervals(point, *found, support)}
 
 
 def run(setting: Setting, experiments: int, pool: ProcessPoolExecutor) -> list[dict[str, object]]:
     """Run all experiments of a setting; give a row for each way of making an interval."""
     start = time.perf_counter()
-    truth = population(setting.classes, setting.harm).truth(setting.metric)
+    truth = population(setting.classes, setting.harm).truth(setting.metric, setting.where)
     found = list(pool.map(partial(experiment, setting), range(experiments), chunksize=10))
-    points = np.array([item["point"] for item in found])
-    shared = {**asdict(setting), "truth": truth, "mean": points.mean(), "sd": points.std(ddof=1)}
+    points = np.array([item.pop("point") for item in found])
+    shared = {**asdict(setting), "truth": truth, "mean": np.nanmean(points), "sd": np.nanstd(points, ddof=1)}
     seconds = time.perf_counter() - start
     return [
-        {**shared, "interval": way, **summary(np.array([item[way] for item in found]), truth), "seconds": seconds}
-        for way in intervals(0.0, np.zeros(2), np.zeros(20))
+        {**shared, "interval": way, **summary([item[way] for item in found], truth), "seconds": seconds}
+        for way in found[0]
     ]
 
 
-def summary(bounds: np.ndarray, truth: float) -> dict[str, float]:
+def summary(found: list[tuple[float, float] | None], truth: float) -> dict[str, float]:
     """Give the share of intervals that cover the truth, that lie above and below it, and their mean width."""
+    bounds = np.array([interval for interval in found if interval is not None])  # None is inconclusive, not wrong
     above, below = float(np.mean(bounds[:, 0] > truth)), float(np.mean(bounds[:, 1] < truth))
     width = float(np.mean(bounds[:, 1] - bounds[:, 0]))
     return {"coverage": 1 - above - below, "above": above, "below": below, "width": width}

@@ -46,27 +46,34 @@ class Comparison:
             kind: {value: self._slice({kind: value}) for value in values if self.baseline.support({kind: value})}
             for kind, values in self.baseline.slices().items()
         }
-        limited = [{"where": where, **self._slice(where), **self._spread(where)} for where in limited_slices]
-        return {**self._point(None), **self._spread(None), "slices": slices, "limited_slices": limited}
+        limited = [
+            {"where": where, "support": self._support(where), **self._with_spread(where)} for where in limited_slices
+        ]
+        return {**self._with_spread(None), "slices": slices, "limited_slices": limited}
 
     def _slice(self, where: Where) -> Figures:
-        return {**self._point(where), "support": int(self.baseline.support(where))}
+        return {**self._point(where), "support": self._support(where)}
 
     def _point(self, where: Where | None) -> Figures:
         before, after = (float(values[0]) for values in self._both(np.ones((1, self.num_samples)), where))
         drop = float(self._drop(before, after))
         return {"baseline": before, "candidate": after, "drop": drop, "relative_drop": _share(drop, before)}
 
-    def _spread(self, where: Where | None) -> Figures:
+    def _support(self, where: Where | None) -> int:
+        return int(self.baseline.support(where))
+
+    def _with_spread(self, where: Where | None) -> Figures:
+        point = self._point(where)
         before, after = np.concatenate([self._both(rows, where) for rows in self._resamples()], axis=1)
         drop = self._drop(before, after)
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = drop / np.abs(before)
         # A slice of few targets rests on no more images than that.
-        samples = min(self.num_samples, int(self.baseline.support(where)))
+        samples = min(self.num_samples, self._support(where))
         return {
-            "drop_interval": bootstrap_interval(drop, samples, self.confidence),
-            "relative_drop_interval": bootstrap_interval(relative, samples, self.confidence),
+            **point,
+            "drop_interval": bootstrap_interval(drop, point["drop"], samples, self.confidence),
+            "relative_drop_interval": bootstrap_interval(relative, point["relative_drop"], samples, self.confidence),
             "resampled": encode(after),
             "higher_is_better": self.baseline.higher_is_better,
             "unit": self.baseline.unit,

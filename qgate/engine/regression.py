@@ -57,18 +57,11 @@ def _regression(figures: Figures, entry: Entry, num_samples: int, confidence: fl
     value = figures["value"] if "value" in figures else figures["candidate"]
     sign = 1 if figures.get("higher_is_better", True) else -1
     regression = None if value is None else sign * (entry.value - value)
-    return {
-        "blessed": entry.value,
-        "regression": regression,
-        "regression_interval": _interval(figures, entry, sign, num_samples, confidence),
-    }
-
-
-def _interval(figures: Figures, entry: Entry, sign: int, num_samples: int, confidence: float) -> Interval | None:
+    interval: Interval | None = None
     if figures.get("resampled") and entry.resampled:
-        difference = sign * (decode(entry.resampled) - decode(figures["resampled"]))
-        return bootstrap_interval(difference, num_samples, confidence)
-    if figures.get("interval"):  # of a speedup: the blessed one is taken as it stands
+        resampled = sign * (decode(entry.resampled) - decode(figures["resampled"]))
+        interval = bootstrap_interval(resampled, regression, num_samples, confidence)
+    elif figures.get("interval"):  # of a speedup: the blessed one is taken as it stands
         low, high = figures["interval"]
-        return entry.value - high, entry.value - low
-    return None
+        interval = entry.value - high, entry.value - low
+    return {"blessed": entry.value, "regression": regression, "regression_interval": interval}
