@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qgate.engine.slices import check_slices
 from qgate.errors import DataError, ModelError, QGateError
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ class Inputs:
 
 
 def open_inputs(config: ModelConfig, registry: Registry) -> Inputs:
-    """Load the model and open its data. Raises `ModelError`, `DataError`."""
+    """Load the model and open its data. Raises `ModelError`, `DataError`, `ConfigError` for a slice that is none."""
     loaded = load_model(config, registry)
+    check_slices(config, registry, loaded.class_names)
     return Inputs(
         loaded,
         _open_split("calibration", config.data.calibration, registry, loaded, require_targets=False),
