@@ -92,6 +92,23 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
+def selftest(options: argparse.Namespace) -> int:
+    """Plant faults and show which are caught; 1 where one is not, or where the gate does not hold as it is."""
+    from qgate.engine.selftest import selftest as run
+    from qgate.reporting.progress import progress_on
+    from qgate.reporting.selftest import as_text, is_proven
+
+    with _others_off_stdout(options.json), progress_on(sys.stderr) as progress:
+        gate = _open(options.config, models=options.model)
+        outcomes = {model.name: list(run(gate, model.name, progress)) for model in gate.models}
+    if options.json:
+        listed = {name: [vars(outcome) for outcome in found] for name, found in outcomes.items()}
+        sys.stdout.write(json.dumps(listed, indent=2) + "\n")
+    else:
+        sys.stdout.write("\n".join(as_text(name, found) for name, found in outcomes.items()))
+    return 0 if all(map(is_proven, outcomes.values())) else 1
+
+
 def plugins(options: argparse.Namespace) -> int:
     """List what is registered, by which plugin, and the hooks."""
     from qgate.reporting.listing import as_json, as_text

@@ -74,3 +74,11 @@ def qgate_propose_data(data: Path) -> Mapping[str, Any] | None:
     `data` holds `format`, `calibration` (from training data, where there is some) and `evaluation`. The order and
     errors are those of `qgate_propose_model`. Paths are relative to the working folder, or absolute.
     """
+
+
+@hookspec(firstresult=True)
+def qgate_drop_class(prediction: Any, class_index: int) -> Any:
+    """Give a prediction as if one class were never found; None for predictions of another kind.
+
+    `qgate selftest` damages int8's predictions by it, to see whether a lost class is caught.
+    """

@@ -111,6 +111,10 @@ class Registry:
                 return proposal
         raise ConfigError("; ".join(["no plugin recognises it", *reasons]), path=path)
 
+    def drop_class(self, prediction: Any, class_index: int) -> Any:
+        """Give a prediction without one class, by the plugin that knows such predictions; None where none does."""
+        return self._manager.hook.qgate_drop_class(prediction=prediction, class_index=class_index)
+
     def plugins(self) -> list[str]:
         """Name the loaded plugins."""
         return sorted(name for name, plugin in self._manager.list_name_plugin() if plugin is not None)

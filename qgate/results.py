@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, cast, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from qgate.errors import ResultsError
 from qgate.files import write_atomically
@@ -38,6 +38,11 @@ class Verdict:
     slice: dict[str, str] | None = None
     interval: Interval | None = None
     samples_needed: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Name the limit: `map max_drop`, `map[class=person] max_drop`."""
+        return f"{table_name(self.metric, self.slice)} {self.limit}"
 
     def accepted(self, on_inconclusive: Literal["fail", "warn"]) -> bool:
         """Say whether the limit holds, or may not hold and the user only wants to be told so."""
@@ -160,7 +165,7 @@ def _model_from_json(document: dict[str, Any]) -> ModelResult:
 
 
 def _verdict_from_json(document: dict[str, Any]) -> Verdict:
-    verdict = Verdict(**{**document, "interval": _interval(document.get("interval"))})
+    verdict = Verdict(**{**document, "interval": read_interval(document.get("interval"))})
     if verdict.status not in get_args(Status):
         raise ValueError(f"a verdict's status is {verdict.status!r}")
     _check_numbers("a verdict", [verdict.limit_value, verdict.measured])
@@ -173,8 +178,13 @@ def _check_numbers(name: str, values: Iterable[Any]) -> None:
             raise ValueError(f"{name}: {value!r} is not a number")
 
 
-def _interval(value: list[float] | None) -> Interval | None:
-    return cast("Interval", tuple(value)) if value else None
+def read_interval(value: list[float | None] | None) -> Interval | None:
+    """Read an interval from JSON. Raises `ValueError`, `TypeError` where it is not two numbers."""
+    low, high = value or (None, None)
+    if low is None or high is None:
+        return None
+    _check_numbers("an interval", (low, high))
+    return low, high
 
 
 def _finite(value: Any) -> Any:

@@ -35,3 +35,11 @@ def qgate_propose_data(data: Path) -> dict[str, Any] | None:
     from qgate_detection.proposal import propose_data
 
     return propose_data(data)
+
+
+@hookimpl
+def qgate_drop_class(prediction: Any, class_index: int) -> Any:
+    """Leave one class out of `Detections`."""
+    from qgate_detection.boxes import Detections
+
+    return prediction.without_class(class_index) if isinstance(prediction, Detections) else None

@@ -29,6 +29,14 @@ class Detections:
     def __len__(self) -> int:
         return len(self.boxes)
 
+    def without_class(self, index: int) -> Detections:
+        """Give the detections of all other classes."""
+        return self.chosen(self.classes != index)
+
+    def chosen(self, kept: NDArray[np.bool_]) -> Detections:
+        """Give the detections that `kept` (N,) marks."""
+        return Detections(self.boxes[kept], self.scores[kept], self.classes[kept])
+
 
 @dataclass(frozen=True, eq=False)
 class Targets:

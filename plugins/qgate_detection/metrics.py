@@ -203,8 +203,7 @@ def _within(classes: NDArray[np.int64], num_classes: int) -> bool:
 
 
 def _confident(detections: Detections) -> Detections:
-    kept = detections.scores >= MIN_SCORE_OF_IOU
-    return Detections(detections.boxes[kept], detections.scores[kept], detections.classes[kept])
+    return detections.chosen(detections.scores >= MIN_SCORE_OF_IOU)
 
 
 def _without_crowds(targets: Targets) -> Targets:

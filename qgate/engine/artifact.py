@@ -19,11 +19,11 @@ from qgate.quantization.codec import decode, encode
 from qgate.results import Artifact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from qgate.plugins import Registry
 
-__all__ = ["artifact_bytes", "float_bytes", "load_artifact", "read_header", "write_artifact"]
+__all__ = ["artifact_bytes", "edited_bytes", "float_bytes", "load_artifact", "read_header", "write_artifact"]
 
 FORMAT = "qgate-artifact-1"
 _MAX_GRAPH_BYTES = 2**28
@@ -68,6 +68,13 @@ def write_artifact(path: Path, content: bytes) -> Artifact:
     except OSError as error:
         raise ArtifactError(f"cannot be written: {error.strerror or error}", path=path) from error
     return Artifact(path=str(path), bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def edited_bytes(path: Path, edit: Callable[[dict[str, torch.Tensor]], None]) -> bytes:
+    """Give the content of an artifact whose tensors were changed in place: whole and sealed, but not what it was."""
+    contents = _read(path)
+    edit(contents.tensors)
+    return _pack(contents)
 
 
 def read_header(path: Path | str) -> dict[str, Any]:

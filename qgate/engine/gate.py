@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -111,6 +112,18 @@ class Gate:
         """Quantize one model and write its artifact to `output`, without judging it. Raises `QGateError`."""
         model = self._model(name)
         return self._new_run(model, progress).exported(lambda: self._open(model), output)
+
+    def writing_to(self, folder: Path) -> Gate:
+        """Give a gate of the same models and data that writes its results and artifacts into `folder`."""
+        settings = replace(self.config.qgate, results=folder / "results.json", artifacts=folder)
+        config = replace(self.config, qgate=settings)
+        other = Gate(config, self.registry, self.models, timing=self._timing, update_blessed=False)
+        other._inputs = self._inputs
+        return other
+
+    def inputs(self, name: str) -> Inputs:
+        """Give a model and its data, opened. Raises `QGateError`."""
+        return self._open(self._model(name))
 
     def result(self) -> Result:
         """Give what all runs so far have found."""

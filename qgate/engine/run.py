@@ -8,7 +8,6 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
-from qgate.blessed import measured_entries
 from qgate.engine.artifact import artifact_bytes, float_bytes, load_artifact, write_artifact
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, evaluate
@@ -119,19 +118,21 @@ class Run:
         path = self.config.qgate.artifacts / f"{self.model.name}.pt"
         self.artifact = self._write_artifact(inputs, chosen, path)
         with self.clock.step("reload"):
-            int8 = load_artifact(path, registry=self.registry)
+            int8 = self._load_int8(path)
             floats = float_forms(
                 inputs.loaded.module, inputs.loaded.example_inputs, self.model.quantization.non_traceable
             )
         self.metrics["size_reduction"] = size_figures(float_bytes(inputs.loaded.module), self.artifact.bytes)
-        targets = self._evaluate(inputs, {"float32": floats.get("frozen", floats["eager"]), "int8": int8})
-        self.conditions = self._conditions(digest([evaluation, targets]))
+        self._evaluate(inputs, {"float32": floats.get("frozen", floats["eager"]), "int8": int8}, evaluation)
         if timing and "speedup" in self.model.thresholds:
             self._time({**floats, "int8": int8}, inputs.loaded.example_inputs)
 
     def _load(self, open_inputs: Callable[[], Inputs]) -> Inputs:
         with self.clock.step("load"):
             return open_inputs()
+
+    def _load_int8(self, path: Path) -> torch.nn.Module:
+        return load_artifact(path, registry=self.registry)
 
     def _choose_calibration(self, inputs: Inputs) -> list[int]:
         return choose_calibration(self.model, self.registry, inputs, self.config.qgate.seed)
@@ -163,19 +164,20 @@ class Run:
             written = write_artifact(path, content)
         return Artifact(os.path.relpath(path, self.config.path.parent), written.bytes, written.sha256)
 
-    def _evaluate(self, inputs: Inputs, arms: dict[str, torch.nn.Module]) -> list[str]:
-        """Measure accuracy; give the digests of the targets."""
-        tables = [table for table in self.model.thresholds.values() if table.metric in self.registry.metrics]
-        kinds = {table.metric: self.registry.metrics.get(table.metric) for table in tables}
-        classes = inputs.loaded.class_names
-        metrics = {arm: {name: kind(classes) for name, kind in kinds.items()} for arm in arms}
+    def _evaluate(self, inputs: Inputs, arms: dict[str, torch.nn.Module], fingerprints: list[str]) -> None:
+        """Measure accuracy, and note the conditions; `fingerprints` are those of the evaluation samples."""
+        metrics = {arm: self._new_metrics(arm, inputs.loaded.class_names) for arm in arms}
         with self.clock.step("evaluate", len(inputs.evaluation)) as progress:
             targets = evaluate(inputs.loaded, arms, inputs.evaluation, metrics, progress)
         self.num_evaluation_samples = len(inputs.evaluation)
+        self.conditions = self._conditions(digest([fingerprints, targets]))
         with self.clock.step("metrics"):
-            for table in tables:
-                self.metrics[table.metric] = self._compare(table, metrics)
-        return targets
+            for name in metrics["int8"]:
+                self.metrics[name] = self._compare(self.model.thresholds[name], metrics)
+
+    def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:  # noqa: ARG002  # for tests
+        names = [name for name in self.model.thresholds if name in self.registry.metrics]
+        return {name: self.registry.metrics.get(name)(class_names) for name in names}
 
     def _compare(self, table: ThresholdConfig, metrics: dict[str, dict[str, Metric]]) -> dict[str, Any]:
         float32, int8 = (metrics[arm][table.metric] for arm in ("float32", "int8"))
@@ -189,15 +191,7 @@ class Run:
         return {"data_sha256": data_sha256, "evaluator": evaluator, "seed": self.config.qgate.seed, **machine}
 
     def _compare_with(self, blessed: Mapping[str, Entry] | None) -> None:
-        if blessed is None:
-            blessed = dict(measured_entries(self.metrics, self.conditions))
-        self.metrics = with_regressions(
-            self.metrics,
-            blessed,
-            self.conditions,
-            num_samples=self.num_evaluation_samples,
-            confidence=self.config.qgate.confidence,
-        )
+        self.metrics = with_regressions(self.metrics, blessed, self.conditions, self.config.qgate.confidence)
 
     def _time(self, forms: dict[str, torch.nn.Module], example_inputs: tuple[torch.Tensor, ...]) -> None:
         with self.clock.step("timing") as progress:

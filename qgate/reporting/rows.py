@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qgate.reporting.figures import MISSING, Unit, milliseconds, optional, seconds, unit_of
-from qgate.results import table_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -52,7 +51,7 @@ def models_worst_first(result: Result) -> list[tuple[str, ModelResult]]:
 def headline(result: Result) -> str:
     """Say in one line whether the gate passed, and what it missed."""
     verdicts = [(model, verdict) for model, found in result.models.items() for verdict in found.verdicts]
-    missed = [(model, name_of(verdict)) for model, verdict in verdicts if verdict.status != "passed"]
+    missed = [(model, verdict.name) for model, verdict in verdicts if verdict.status != "passed"]
     if result.passed:
         return f"qgate: PASSED, {_count(len(verdicts))} held"
     if not missed:
@@ -84,14 +83,9 @@ def _reasons(model: ModelResult) -> Iterator[tuple[str, str]]:
     names: dict[tuple[str, str], list[str]] = {}
     for verdict in worst_first(model):
         if verdict.status != "passed":
-            names.setdefault((verdict.status, verdict.message), []).append(name_of(verdict))
+            names.setdefault((verdict.status, verdict.message), []).append(verdict.name)
     for (status, message), limits in names.items():
         yield status, f"{', '.join(limits)}: {message or 'no reason given'}"
-
-
-def name_of(verdict: Verdict) -> str:
-    """Name a limit: `map max_drop`, `map[class=person] max_drop`."""
-    return f"{table_name(verdict.metric, verdict.slice)} {verdict.limit}"
 
 
 def figures_of(verdict: Verdict, model: ModelResult) -> Mapping[str, Any]:
@@ -106,7 +100,7 @@ def _row(verdict: Verdict, model: ModelResult) -> Row:
     figures = figures_of(verdict, model)
     unit = unit_of(verdict.metric)
     return Row(
-        name=name_of(verdict),
+        name=verdict.name,
         baseline=optional(unit.arm, figures.get("baseline")),
         candidate=optional(unit.arm, figures.get("candidate")),
         measured=optional(unit.measured, verdict.measured),
