@@ -2,9 +2,9 @@
 
 A copy of the digits example is gated by `pytest --qgate`, and its whole process group killed (SIGKILL): every second
 run at a moment drawn from the whole length of a run, the others while they write the artifact, the results or the
-blessed results, or just after. Every tenth run starts without any of the three files. After each kill each file must be the one
-from before, byte for byte, or a new one that loads; at the end a run that nobody disturbs must pass, and leave none of
-the temporary files that the killed ones left.
+blessed results, or just after. Every tenth run starts without any of the three files. After each kill each file must be
+the one from before, byte for byte, or a new one that loads; at the end a run that nobody disturbs must pass, and leave
+none of the temporary files that the killed ones left.
 
     python benchmarks/kill.py --kills 50 --output kill.json
 
@@ -192,7 +192,7 @@ def moments(project: Project, seed: int, length: float, writing: dict[str, float
     while True:
         for name, seconds in writing.items():
             yield "any moment", partial(wait_for_moment, rng.uniform(0, length))
-            yield f"writing of {name}", partial(wait_for_write, project, name, rng.uniform(0, 2 * seconds))
+            yield f"writing of {name}", partial(wait_for_write, project, name, rng.uniform(0, seconds))
 
 
 def wait_for_moment(seconds: float, process: subprocess.Popen[bytes]) -> None:

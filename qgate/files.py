@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import tempfile
 from pathlib import Path
 
+_STALE_SECONDS = 3600.0  # no write takes that long, so an older temporary file is not a concurrent run's
+
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace the content of `path`, creating its folders. Raises `OSError`, and then leaves the old file as it was."""
+    """Replace the content of `path`, creating its folders. Raises `OSError`, and then leaves the old file as it was.
+
+    A process that is killed while it writes leaves a temporary file beside `path`; a later write removes it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     try:
@@ -23,6 +29,16 @@ def write_atomically(path: Path, content: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
             Path(temporary).unlink()
         raise
+    _remove_stale(path)
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove the temporary files of `path` that are much older than itself."""
+    with contextlib.suppress(OSError):  # a concurrent run removes them too
+        newest = path.lstat().st_mtime
+        for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+            if newest - temporary.lstat().st_mtime > _STALE_SECONDS:
+                temporary.unlink()
 
 
 def _umask() -> int:

@@ -4,6 +4,7 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,19 @@ def test_a_process_killed_while_writing_leaves_the_old_file(tmp_path: Path) -> N
 
     assert done.returncode == -9
     assert path.read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("name", ["file", "file [1]*"])
+def test_what_a_killed_write_left_is_removed_once_no_write_can_still_need_it(name: str, tmp_path: Path) -> None:
+    temporaries = [tmp_path / f".{name}.aaaaaaaa.tmp", tmp_path / f".{name}.bbbbbbbb.tmp"]
+    other_file = tmp_path / ".other.cccccccc.tmp"
+    for path, hours in zip((*temporaries, other_file), (2, 0.5, 2), strict=True):
+        path.write_bytes(b"part")
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+
+    write_atomically(tmp_path / name, b"new")
+
+    assert {entry.name for entry in tmp_path.iterdir()} == {name, temporaries[1].name, other_file.name}
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
