@@ -169,7 +169,7 @@ def _faults(gate: Gate, name: str, control: ModelResult) -> Iterator[Fault]:
 
 
 def _corrupt_scale(tensors: Tensors) -> None:
-    """Corrupt the first weight's scale: all depends on it; an activation's may be overruled when the graph is lowered."""
+    """Corrupt the first weight's scale: all depends on it. An activation's may be overruled by lowering."""
     tensors[next(key for key in tensors if key.endswith(".weight_scale"))] *= _SCALE_FACTOR
 
 

@@ -1,0 +1,109 @@
+"""`qgate selftest`: a gate with sharp limits catches what is planted, a blunt one does not and says so."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from command_line import Outcome
+    from toy_project import Folder
+
+    Qgate = Callable[..., Outcome]
+
+# How near the int8 logits are to float32's, which any fault moves.
+METRIC = """
+import qgate
+
+
+
+class Nearness(qgate.MeanMetric):
+    name = "nearness"
+
+    def score(self, prediction, target):
+        return float(-(prediction - target).abs().max())
+
+
+class FirstOnes:
+    name = "first_ones"
+
+    def select(self, dataset, num_samples, rng):
+        return list(range(min(num_samples, len(dataset))))
+
+
+@qgate.hookimpl
+def qgate_register_metrics():
+    return [Nearness]
+
+
+@qgate.hookimpl
+def qgate_register_calibrators():
+    return [FirstOnes]
+"""
+SHARP = "[models.toy.thresholds.nearness]\nmax_drop = 0.003\n"
+BLUNT = "[models.toy.thresholds.nearness]\nmax_drop = 1000\n"
+FAST = "[models.toy.thresholds.speedup]\nlower_bound = 0.05\n"
+
+
+@pytest.fixture
+def nearness(project: Folder) -> Folder:
+    """The toy project, judged by how near int8's output is to float32's."""
+    project.write("conftest.py", METRIC)
+    text = project.text("toy.py").replace(
+        "labels = model()[0].eval()(images).argmax(1)", "labels = model()[0].eval()(images)"
+    )
+    project.write("toy.py", text.replace("list(zip(images, labels.tolist()))", "list(zip(images, labels))"))
+    return project
+
+
+def verdicts(outcome: Outcome) -> dict[str, bool | None]:
+    return {item["fault"]: item["caught"] for item in json.loads(outcome.out)["toy"]}
+
+
+def test_sharp_limits_catch_every_fault(nearness: Folder, qgate: Qgate) -> None:
+    nearness.configure(SHARP, FAST)
+
+    outcome = qgate("selftest")
+
+    assert outcome.code == 0, outcome.out
+    assert outcome.out.startswith("qgate selftest: toy: PROVEN, 4 of 4 planted faults were caught\n")
+    assert "a class is never predicted: not planted\n      no metric of this gate has slices by class" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 80
+
+
+def test_blunt_limits_are_found_out(nearness: Folder, qgate: Qgate) -> None:
+    nearness.configure(BLUNT)
+
+    outcome = qgate("selftest", "--json")
+
+    assert outcome.code == 1
+    expected = {"none": False, "scale": False, "channels": False, "class": None, "slow": False, "no data": True}
+    assert verdicts(outcome) == expected
+    messages = {item["fault"]: item["message"] for item in json.loads(outcome.out)["toy"]}
+    assert messages["scale"] == "every limit holds: nearness max_drop"
+    assert messages["slow"] == "no limit on speedup that holds, so nothing would see it"
+
+
+def test_a_gate_that_does_not_hold_as_it_is_proves_nothing(nearness: Folder, qgate: Qgate) -> None:
+    nearness.configure("[models.toy.thresholds.nearness]\nmax_drop = -1.0\n")
+
+    outcome = qgate("selftest")
+
+    assert outcome.code == 1
+    assert outcome.out.startswith("qgate selftest: toy: NOT PROVEN")
+    assert "  the gate as it is: does not hold\n      nearness max_drop failed: " in outcome.out
+
+
+def test_nothing_of_the_users_is_written(nearness: Folder, qgate: Qgate) -> None:
+    nearness.configure(SHARP)
+    before = {path: path.read_bytes() for path in sorted(nearness.root.rglob(".qgate/**/*")) if path.is_file()}
+
+    qgate("selftest")
+
+    assert before
+    assert {path: path.read_bytes() for path in sorted(nearness.root.rglob(".qgate/**/*")) if path.is_file()} == before
+    assert not (nearness.root / "qgate-blessed.json").exists()
