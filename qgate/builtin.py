@@ -57,7 +57,8 @@ def qgate_register_backends() -> tuple[type[Backend], ...]:
 
 @hookimpl
 def qgate_register_reporters() -> tuple[type[Reporter], ...]:
-    """Register `json` and `markdown`."""
+    """Register `json`, `markdown` and `gitlab`."""
     from qgate.reporting.formats import JsonReporter, MarkdownReporter
+    from qgate.reporting.gitlab import GitlabReporter
 
-    return (JsonReporter, MarkdownReporter)
+    return (JsonReporter, MarkdownReporter, GitlabReporter)

@@ -25,6 +25,8 @@ CONFIG = "qgate.toml"
 
 def check(options: argparse.Namespace) -> int:
     """Judge the chosen models, save and show the result; 1 where a limit is not held."""
+    from qgate.reporting.github import annotation_lines, append_summary, is_github
+
     with _others_off_stdout(options.json):
         gate = _open(options.config, models=options.model, timing=not options.no_timing)
         reports = _reports(options, gate.registry)
@@ -36,6 +38,9 @@ def check(options: argparse.Namespace) -> int:
         _show(result, as_json=options.json)
     for report in reports:
         report.write(result)
+    if is_github():
+        sys.stderr.writelines(f"{line}\n" for line in annotation_lines(result, gate.config.qgate.on_inconclusive))
+        append_summary(result)
     return 0 if result.accepted(gate.config.qgate.on_inconclusive) else 1
 
 

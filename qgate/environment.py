@@ -36,6 +36,13 @@ def instruction_sets() -> list[str]:
     return [name for name in _ISA if name in flags]
 
 
+def repository_path(path: Path) -> str:
+    """Give a path as CI systems name it: relative to the git repository that it is in, else to the working folder."""
+    path = path.resolve()
+    root = next((folder for folder in path.parents if (folder / ".git").exists()), Path.cwd())
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
 def _cpuinfo(key: str) -> str:
     """Give the first value of `key` in Linux's list of processors; empty where there is none."""
     try:

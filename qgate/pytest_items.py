@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
 from qgate.config.document import shown
 from qgate.errors import QGateError
+from qgate.results import table_name
 
 if TYPE_CHECKING:
     import os
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
     from qgate.config.model import ModelConfig, ThresholdConfig
     from qgate.pytest_session import GateSession
     from qgate.results import Verdict
+
+
+# In a node id they would end or split a name; in a shell they would end a quoted string.
+_RESERVED = frozenset("""%:,=[]'"\\`$""")
 
 
 class LimitMissedError(Exception):
@@ -45,12 +51,11 @@ class GateModel(pytest.Collector):
         self.model = model
 
     def collect(self) -> Iterator[LimitItem]:
-        """Give an item for each limit."""
-        for threshold in self.model.thresholds.values():
-            for limit in threshold.limits:
-                judged = Limit(self.model.name, threshold, limit)
-                name = f"{threshold.metric}.{limit}"
-                yield LimitItem.from_parent(self, name=name, gate_session=self.gate_session, limit=judged)
+        """Give an item for each limit, those of slices behind their metric's."""
+        for table in self.model.limit_tables:
+            for name in table.limits:
+                limit = Limit(self.model.name, table, name)
+                yield LimitItem.from_parent(self, name=limit.item_name, gate_session=self.gate_session, limit=limit)
 
 
 @dataclass(frozen=True)
@@ -58,13 +63,19 @@ class Limit:
     """One limit of a model."""
 
     model: str
-    threshold: ThresholdConfig
+    table: ThresholdConfig
     name: str
+
+    @property
+    def item_name(self) -> str:
+        """Name the item, as in `map[class=person].max_drop`; what would break a node id is percent-encoded."""
+        where = {_encoded(key): _encoded(value) for key, value in (self.table.where or {}).items()}
+        return f"{table_name(_encoded(self.table.metric), where)}.{self.name}"
 
     @property
     def line(self) -> int | None:
         """Give the 1-based line that it stands on."""
-        return self.threshold.limit_places.get(self.name, self.threshold.place).line
+        return self.table.limit_places.get(self.name, self.table.place).line
 
 
 class LimitItem(pytest.Item):
@@ -78,7 +89,7 @@ class LimitItem(pytest.Item):
     def runtest(self) -> None:
         """Judge the limit. Raises `LimitMissedError`."""
         verdict = self.gate_session.verdict(self.limit)
-        self.user_properties.extend(self._properties(verdict))
+        self.user_properties.extend(self.gate_session.properties(self.limit, verdict))
         if not verdict.accepted(self.gate_session.gate.config.qgate.on_inconclusive):
             raise LimitMissedError(verdict.message or f"{verdict.status}, and no reason was given")
 
@@ -95,15 +106,7 @@ class LimitItem(pytest.Item):
         line = self.limit.line
         return self.path, None if line is None else line - 1, f"{self.limit.model}: {self.name}"
 
-    def _properties(self, verdict: Verdict) -> Iterator[tuple[str, object]]:
-        """Give what goes into the JUnit file: numbers and lists of them, as far as they exist."""
-        figures = self.gate_session.figures(self.limit.model, verdict.metric)
-        values = {
-            "status": verdict.status,
-            "measured": verdict.measured,
-            "limit": verdict.limit_value,
-            "interval": list(verdict.interval) if verdict.interval else None,
-            "baseline": figures.get("baseline"),
-            "candidate": figures.get("candidate"),
-        }
-        return ((name, value) for name, value in values.items() if value is not None)
+
+def _encoded(text: str) -> str:
+    """Percent-encode what would break a node id, and what cannot be printed."""
+    return "".join(quote(char, safe="") if char in _RESERVED or not char.isprintable() else char for char in text)

@@ -17,12 +17,13 @@ from qgate.errors import QGateError
 from qgate.local_plugin import FILE_NAME, load_local_plugin
 from qgate.pytest_items import GateFile, LimitItem
 from qgate.reporting.formats import Report
+from qgate.reporting.junit import properties
 from qgate.reporting.places import one_line
 from qgate.reporting.progress import PlainProgress
 from qgate.results import Verdict, result_from_document
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from qgate.engine.progress import Progress
     from qgate.pytest_items import Limit
@@ -65,16 +66,16 @@ class GateSession:
         if limit.model not in self._finished:
             result = self.gate.run(limit.model, self._progress(limit.model))
             self._finished[limit.model] = _explain_timing(result) if _is_worker(self._config) else result
-        metric = limit.threshold.metric
+        table = limit.table
         for verdict in self._finished[limit.model].verdicts:
-            if (verdict.metric, verdict.limit, verdict.slice) == (metric, limit.name, None):
+            if (verdict.metric, verdict.limit, verdict.slice) == (table.metric, limit.name, table.where):
                 return verdict
-        value = limit.threshold.limits[limit.name]
-        return Verdict(metric, limit.name, value, None, "error", "the gate gave no verdict on this limit")
+        message = "the gate gave no verdict on this limit"
+        return Verdict(table.metric, limit.name, table.limits[limit.name], None, "error", message, table.where)
 
-    def figures(self, model: str, metric: str) -> Mapping[str, Any]:
-        """Give what was measured of one metric; empty where it was not."""
-        return self._finished[model].metrics.get(metric, {})
+    def properties(self, limit: Limit, verdict: Verdict) -> list[tuple[str, object]]:
+        """Give what goes into the JUnit file."""
+        return properties(verdict, self._finished[limit.model])
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> GateFile | None:
         """Collect the gate's own configuration file, where pytest comes across it."""

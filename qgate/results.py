@@ -27,6 +27,7 @@ class Verdict:
     `measured` is in the unit of the limit: a drop for `max_drop`, the int8 value for `lower_bound`. It is None
     where nothing could be measured, and then `status` is `error` and `message` says why. `samples_needed` estimates,
     where `status` is `inconclusive`, how many evaluation samples would settle it; None where samples would not.
+    `line` is the limit's in `qgate.toml`.
     """
 
     metric: str
@@ -38,6 +39,7 @@ class Verdict:
     slice: dict[str, str] | None = None
     interval: Interval | None = None
     samples_needed: int | None = None
+    line: int | None = None
 
     @property
     def name(self) -> str:
@@ -86,7 +88,11 @@ class ModelResult:
 
 @dataclass(frozen=True)
 class Result:
-    """What one run found about all its models."""
+    """What one run found about all its models.
+
+    `config_path` is that of `qgate.toml`, relative to the repository where it is in one. `not_judged` names limits that
+    were left out of the run, as `-k` does: what is said then is said of a part.
+    """
 
     qgate_version: str
     created: str
@@ -94,11 +100,13 @@ class Result:
     environment: dict[str, Any]
     models: dict[str, ModelResult] = field(default_factory=dict)
     schema_version: int = SCHEMA_VERSION
+    config_path: str | None = None
+    not_judged: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
-        """True where at least one model was judged and every one passed."""
-        return bool(self.models) and all(model.passed for model in self.models.values())
+        """True where at least one model was judged, every one passed, and no limit was left out."""
+        return bool(self.models) and not self.not_judged and all(model.passed for model in self.models.values())
 
     def accepted(self, on_inconclusive: Literal["fail", "warn"]) -> bool:
         """Say whether there is a model, every model has a verdict, and every verdict is accepted."""
@@ -148,7 +156,8 @@ def result_from_document(document: Any, place: Path | str) -> Result:
         )
     try:
         models = {name: _model_from_json(model) for name, model in document.pop("models").items()}
-        return Result(**document, models=models)
+        not_judged = tuple(document.pop("not_judged", ()))
+        return Result(**document, models=models, not_judged=not_judged)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ResultsError(f"is not a qgate result ({error}); run the gate again", path=place) from None
 

@@ -15,7 +15,7 @@ from qgate.blessed import load_blessed
 from qgate.config.document import parse
 from qgate.config.reader import bind, plugin_modules
 from qgate.engine.progress import Silent
-from qgate.environment import describe_environment
+from qgate.environment import describe_environment, repository_path
 from qgate.errors import ConfigError
 from qgate.plugins import load_registry
 from qgate.results import Result
@@ -128,7 +128,8 @@ class Gate:
     def result(self) -> Result:
         """Give what all runs so far have found."""
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        return Result(__version__, created, self.config.sha256, self.environment, dict(self._results))
+        path = repository_path(self.config.path)
+        return Result(__version__, created, self.config.sha256, self.environment, dict(self._results), config_path=path)
 
     def save(self) -> None:
         """Write `result` to where `[qgate] results` says, atomically."""

@@ -6,6 +6,7 @@ import math
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from qgate.blessed import HOW_TO_BLESS
 from qgate.engine.messages import Finding, say_lost, say_missed, say_unsettled
 from qgate.results import Verdict
 from qgate.statistics import judge_interval, samples_needed
@@ -43,7 +44,8 @@ def _figures_of(table: ThresholdConfig, metrics: Mapping[str, Figures]) -> Figur
 
 
 def _judge_limit(table: ThresholdConfig, limit: str, figures: Figures | None, reason: str, num_samples: int) -> Verdict:
-    verdict = partial(Verdict, table.metric, limit, table.limits[limit], slice=table.where)
+    line = table.limit_places.get(limit, table.place).line
+    verdict = partial(Verdict, table.metric, limit, table.limits[limit], slice=table.where, line=line)
     if figures is None:
         return verdict(None, "error", f"not measured: {reason}")
     measured, interval = _measured(table, limit, figures)
@@ -91,7 +93,8 @@ def _too_small(table: ThresholdConfig, figures: Figures) -> str:
 
 def _why_undefined(limit: str, measured: float | None, figures: Figures) -> str:
     if limit == "max_regression" and measured is None:
-        return str(figures.get("not_comparable", "there are no blessed results to compare with"))
+        nothing = f"there are no blessed results to compare with; write them: {HOW_TO_BLESS}"
+        return str(figures.get("not_comparable", nothing))
     if measured is not None and math.isfinite(measured):
         return ""
     return f"undefined (float32 {figures['baseline']}, int8 {figures['candidate']}); a missing value has not passed"

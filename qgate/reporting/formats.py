@@ -36,7 +36,7 @@ class MarkdownReporter:
 
     def write(self, result: Result, destination: Path | None) -> None:
         """Write `result` as GitHub-flavoured Markdown."""
-        write_text("\n".join(_markdown(result)) + "\n", destination)
+        write_text(markdown(result), destination)
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,11 @@ def write_text(text: str, destination: Path | None) -> None:
         sys.stdout.flush()
     else:
         write_atomically(destination, text.encode())
+
+
+def markdown(result: Result) -> str:
+    """Give a result as GitHub-flavoured Markdown."""
+    return "\n".join(_markdown(result)) + "\n"
 
 
 def _markdown(result: Result) -> Iterator[str]:

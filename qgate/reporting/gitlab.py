@@ -1,0 +1,43 @@
+"""GitLab's Code Quality report: what a merge request shows on the lines of `qgate.toml`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from qgate.reporting.formats import write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qgate.results import Result, Verdict
+
+_SEVERITIES = {"failed": "critical", "error": "critical", "inconclusive": "major"}
+
+
+class GitlabReporter:
+    """A list of what has not passed, in the format of GitLab's Code Quality artifacts."""
+
+    name: ClassVar[str] = "gitlab"
+
+    def write(self, result: Result, destination: Path | None) -> None:
+        """Write `result` as GitLab's JSON; an empty list where everything passed."""
+        issues = [
+            _issue(name, verdict, result.config_path or "qgate.toml")
+            for name, model in result.models.items()
+            for verdict in model.verdicts
+            if verdict.status != "passed"
+        ]
+        write_text(json.dumps(issues, indent=2) + "\n", destination)
+
+
+def _issue(model: str, verdict: Verdict, path: str) -> dict[str, Any]:
+    name = f"{model}: {verdict.name}"
+    return {
+        "description": f"{name} {verdict.status}: {verdict.message or 'no reason given'}",
+        "check_name": f"qgate/{verdict.metric}.{verdict.limit}",
+        "fingerprint": hashlib.sha256(f"{path}: {name}".encode()).hexdigest(),  # the same in every run
+        "severity": _SEVERITIES[verdict.status],
+        "location": {"path": path, "lines": {"begin": verdict.line or 1}},
+    }
