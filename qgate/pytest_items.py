@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from qgate.config.model import ModelConfig, ThresholdConfig
     from qgate.pytest_session import GateSession
-    from qgate.results import Verdict
 
 
 # In a node id they would end or split a name; in a shell they would end a quoted string.

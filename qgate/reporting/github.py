@@ -55,4 +55,4 @@ def _properties(place: Mapping[str, str | int | None]) -> str:
 
 
 def _escape(text: str, table: dict[str, str]) -> str:
-    return text.translate(str.maketrans(table))
+    return "".join(table.get(char, char) for char in text)
