@@ -48,6 +48,7 @@ from qgate.engine.progress import Silent
 from qgate.files import write_atomically
 from qgate.quantization.backends import FbgemmBackend
 from qgate.quantization.float_forms import float_forms
+from qgate_detection.metrics import MeanAveragePrecision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,8 +177,9 @@ def main() -> int:
         sys.exit("wrong_verdicts.py: stress-ng is missing; it makes the load: install it (apt-get install stress-ng)")
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        planted = plant(Path(folder), options.truth_images)
-        outcomes = run_all(Path(folder), planted, options.runs)
+        pilots = [open_set(Path(folder, f"pilot{index}"), NUM_IMAGES, seed=index) for index in range(PILOT_SETS)]
+        planted = plant(pilots, open_set(Path(folder, "truth"), options.truth_images, seed=PILOT_SETS))
+        outcomes = run_all(Path(folder), planted, Arms(pilots[0], planted.noise), options.runs)
     seconds = time.perf_counter() - begin
     show(outcomes, planted, seconds)
     if options.output:
@@ -190,9 +192,8 @@ def main() -> int:
     return int(any(outcome.outcome in {"wrong", "error"} for outcome in outcomes))
 
 
-def plant(folder: Path, truth_images: int) -> Planted:
-    """Search for the noise whose drop is twice its interval's half-width, by bisection; measure its drop."""
-    pilots = [open_set(folder / f"pilot{index}", NUM_IMAGES, seed=index) for index in range(PILOT_SETS)]
+def plant(pilots: list[Inputs], many: Inputs) -> Planted:
+    """Search for the noise whose drop is twice its interval's half-width, by bisection; measure its drop on `many`."""
     sound = frozen(pilots[0], 0.0)
     baselines = [evaluated(inputs, sound) for inputs in pilots]
     low, high = 0.0, MOST_NOISE
@@ -206,12 +207,12 @@ def plant(folder: Path, truth_images: int) -> Planted:
         half_width = fmean(np.subtract(*found["drop_interval"][::-1]) / 2 for found in figures)
         print(f"pilot: noise {noise:.4f}, drop {drop:.4f}, half-width {half_width:.4f}", flush=True)
         low, high = (low, noise) if drop > 2 * half_width else (noise, high)
-    return Planted(noise, half_width, true_drop(folder, noise, truth_images))
+    return Planted(noise, half_width, true_drop(many, noise))
 
 
-def true_drop(folder: Path, noise: float, num_images: int) -> float:
-    """Measure the drop on many images."""
-    inputs = open_set(folder / "truth", num_images, seed=PILOT_SETS)
+def true_drop(inputs: Inputs, noise: float) -> float:
+    """Measure the drop on all images of the evaluation set."""
+    num_images = len(inputs.evaluation)
     metrics = [evaluated(inputs, frozen(inputs, amount)) for amount in (0.0, noise)]
     before, after = (float(metric.compute(np.ones((1, num_images)))[0]) for metric in metrics)
     print(f"truth: mAP {before:.4f} and {after:.4f} on {num_images} images, drop {before - after:.4f}", flush=True)
@@ -220,8 +221,6 @@ def true_drop(folder: Path, noise: float, num_images: int) -> float:
 
 def evaluated(inputs: Inputs, network: torch.nn.Module) -> Metric:
     """Give mAP, updated with what a network predicts on the evaluation set."""
-    from qgate_detection.metrics import MeanAveragePrecision
-
     metric = MeanAveragePrecision(inputs.loaded.class_names)
     torch.set_num_threads(1)
     evaluate(inputs.loaded, {"arm": network}, inputs.evaluation, {"arm": {"map": metric}}, Silent())
@@ -260,15 +259,13 @@ def configure(folder: Path, **settings: Any) -> Path:
     return path
 
 
-def run_all(folder: Path, planted: Planted, runs: int) -> list[Outcome]:
+def run_all(folder: Path, planted: Planted, arms: Arms, runs: int) -> list[Outcome]:
     """Run both kinds, every second run under load; speed limits alternate within each."""
-    arms: Arms | None = None
     outcomes: list[Outcome] = []
     for index in range(runs):
         for kind in KINDS:
             seed = PILOT_SETS + 1 + len(KINDS) * index + KINDS.index(kind)
-            inputs = open_set(folder / str(seed), NUM_IMAGES, seed)
-            arms = arms or Arms(inputs, planted.noise)
+            draw(folder / str(seed), NUM_IMAGES, seed)
             settings = {"max_drop": planted.limit, "speed_limit": SPEED_LIMITS[index // 2 % 2]}
             path = configure(folder / str(seed), backend=BACKENDS[kind], **settings)
             with stress() if index % 2 else contextlib.nullcontext():
