@@ -14,20 +14,23 @@ from typing import TYPE_CHECKING, Any
 from qgate.errors import ResultsError
 from qgate.files import write_atomically
 from qgate.resampled import decode
-from qgate.results import table_name
+from qgate.results import read_interval, table_name
 from qgate.statistics import RESAMPLES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from qgate.results import Result
+    from qgate.results import Interval, Result
 
-__all__ = ["Blessed", "Change", "Entry", "conditions_of", "load_blessed", "measured_entries"]
+__all__ = ["HOW_TO_BLESS", "Blessed", "Change", "Entry", "conditions_of", "load_blessed", "measured_entries"]
 
 SCHEMA_VERSION = 1
+HOW_TO_BLESS = "`pytest --qgate --qgate-update-blessed`"
 
 Figures = dict[str, Any]
+
+_UNSAID = object()  # equal to no value, not even to null
 
 # What must be the same for two values to be comparable.
 _OF_ACCURACY = ("data_sha256", "evaluator", "isa", "seed")
@@ -47,21 +50,25 @@ _IN_WORDS = {
 class Entry:
     """One blessed value of int8, the conditions that it holds under, and the run that it comes from.
 
-    `resampled` are its values in each resample, as `qgate.resampled` writes them, where the metric has them.
+    `resampled` are its values in each resample, as `qgate.resampled` writes them, where the metric has them, and
+    `interval` is that of a speedup. Entries are equal where the same was measured alike, whenever that was.
     """
 
     value: float
     conditions: dict[str, Any]
     resampled: str | None = None
-    created: str | None = None
-    git_commit: str | None = None
+    interval: Interval | None = None
+    created: str | None = field(default=None, compare=False)
+    git_commit: str | None = field(default=None, compare=False)
 
     def why_not_comparable(self, conditions: Mapping[str, Any]) -> str:
         """Say in which respects the entry was measured otherwise; "" where it is comparable."""
-        differing = [key for key, value in self.conditions.items() if conditions.get(key) != value]
+        keys = dict.fromkeys((*self.conditions, *conditions))
+        differing = [key for key in keys if self.conditions.get(key, _UNSAID) != conditions.get(key, _UNSAID)]
         if not differing:
             return ""
-        return f"not comparable: the blessed value is of {' and '.join(_IN_WORDS.get(key, key) for key in differing)}"
+        named = " and ".join(_IN_WORDS.get(key, key) for key in differing)
+        return f"not comparable: the blessed value is of {named}; measure it here and bless that: {HOW_TO_BLESS}"
 
 
 @dataclass(frozen=True)
@@ -81,17 +88,15 @@ class Blessed:
     models: dict[str, dict[str, Entry]] = field(default_factory=dict)
 
     def updated(self, result: Result) -> Blessed:
-        """Give a copy with what `result` measured; what it did not measure stays."""
+        """Give a copy with what `result` measured; what it did not measure, or found as it was, stays."""
+        models = {name: dict(entries) for name, entries in self.models.items()}
         commit = result.environment.get("git_commit")
-        measured = {
-            name: {
-                metric: replace(entry, created=result.created, git_commit=commit)
-                for metric, entry in measured_entries(model.metrics, model.conditions)
-            }
-            for name, model in result.models.items()
-        }
-        names = dict.fromkeys((*self.models, *measured))
-        return Blessed({name: {**self.models.get(name, {}), **measured.get(name, {})} for name in names})
+        for name, model in result.models.items():
+            entries = models.setdefault(name, {})
+            for metric, entry in measured_entries(model.metrics, model.conditions):
+                if entries.get(metric) != entry:
+                    entries[metric] = replace(entry, created=result.created, git_commit=commit)
+        return Blessed(models)
 
     def changes_to(self, other: Blessed) -> list[Change]:
         """List the values of `other` that are not the same here."""
@@ -121,10 +126,10 @@ def load_blessed(path: Path) -> Blessed:
         return _from_document(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
         return Blessed()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ResultsError(
             f"is no file of blessed results ({type(error).__name__}: {error}); take it back from version control, or "
-            "remove it and write it anew with `pytest --qgate --qgate-update-blessed`",
+            f"remove it and write it anew: {HOW_TO_BLESS}",
             path=path,
         ) from None
 
@@ -137,7 +142,7 @@ def measured_entries(metrics: Mapping[str, Figures], conditions: Mapping[str, An
             value = found.get("value", found.get("candidate"))
             if value is not None and math.isfinite(value):
                 depends_on = conditions_of(found, conditions)
-                yield name, Entry(value, depends_on, found.get("resampled"))
+                yield name, Entry(value, depends_on, found.get("resampled"), read_interval(found.get("interval")))
 
 
 def conditions_of(figures: Figures, conditions: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,9 +164,11 @@ def _from_document(document: Any) -> Blessed:
 
 
 def _entry(document: dict[str, Any]) -> Entry:
-    entry = Entry(**document)
-    if isinstance(entry.value, bool) or not isinstance(entry.value, int | float):
-        raise TypeError(f"a blessed value is {entry.value!r}")
+    entry = Entry(**{**document, "interval": read_interval(document.get("interval"))})
+    if isinstance(entry.value, bool) or not isinstance(entry.value, int | float) or not math.isfinite(entry.value):
+        raise ValueError(f"a blessed value is {entry.value!r}")
+    if not isinstance(entry.conditions, dict):
+        raise TypeError(f"the conditions of a blessed value are {entry.conditions!r}")
     if entry.resampled is not None and len(decode(entry.resampled)) != RESAMPLES:
         raise ValueError(f"a metric has other than {RESAMPLES} resamples")
     return entry

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,11 @@ def digest(value: Any) -> str:
 def _canonical(value: Any) -> bytes:
     if hasattr(value, "detach"):  # a tensor; this module does not need torch
         value = value.detach().cpu().numpy()
+    if hasattr(value, "__array_interface__"):  # an image of Pillow's, say
+        value = np.asarray(value)
     if isinstance(value, np.ndarray) and value.dtype != object:
         return _frame(f"{value.dtype.str}{value.shape}", np.ascontiguousarray(value).tobytes())
-    if isinstance(value, str | bytes | bytearray | int | float | np.generic | None | Path):
+    if isinstance(value, str | bytes | bytearray | int | float | None | Path | Enum):
         return _frame(type(value).__name__, str(value).encode())
     return _frame(type(value).__name__, *_parts(value))
 
@@ -51,7 +54,10 @@ def _frame(kind: str, *parts: bytes) -> bytes:
 
 def evaluator_settings(options: Any) -> dict[str, Any]:
     """Give what a loader's options say about how predictions are made: all of them but paths to files."""
-    values = {item.name: getattr(options, item.name) for item in fields(options)}
-    settings = {name: value for name, value in values.items() if not isinstance(value, Path)}
-    plain: dict[str, Any] = json.loads(json.dumps(settings, default=str))  # as a file would give it back
+    settings = {name: value for name, value in asdict(options).items() if not isinstance(value, Path)}
+    plain: dict[str, Any] = json.loads(json.dumps(settings, default=_plain))  # as a file would give it back
     return plain
+
+
+def _plain(value: Any) -> str | None:
+    return None if isinstance(value, Path) else str(value)

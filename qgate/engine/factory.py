@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import torch
 
+from qgate.engine.digest import digest
 from qgate.errors import ConfigError, DataError, ModelError
 from qgate.protocols import LoadedModel, Sample
 
@@ -102,8 +102,7 @@ class FactoryDataset:
 
     def fingerprint(self, index: int) -> str:
         """Hash the sample's input."""
-        value = np.asarray(self.sample(index).input)
-        return hashlib.sha256(f"{value.dtype}{value.shape}".encode() + value.tobytes()).hexdigest()
+        return digest(self.sample(index).input)
 
 
 def _call(path: str) -> Any:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "size_figures"]
 
+_BLOCKS = 100
+
 Figures = dict[str, Any]
 Where = dict[str, str]
 
@@ -68,16 +70,28 @@ class Comparison:
         drop = self._drop(before, after)
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = drop / np.abs(before)
-        # A slice of few targets rests on no more images than that.
-        samples = min(self.num_samples, self._support(where))
+        samples = self._samples_with_targets(where)
         return {
             **point,
+            "samples": samples,
             "drop_interval": bootstrap_interval(drop, point["drop"], samples, self.confidence),
             "relative_drop_interval": bootstrap_interval(relative, point["relative_drop"], samples, self.confidence),
             "resampled": encode(after),
             "higher_is_better": self.baseline.higher_is_better,
             "unit": self.baseline.unit,
         }
+
+    def _samples_with_targets(self, where: Where | None) -> int:
+        """Count the samples that a figure rests on: a hundred targets in three samples are three samples.
+
+        A metric is undefined on samples without targets. Of many samples, blocks are counted, which are fewer: how wide
+        an interval is hardly depends on so great a number.
+        """
+        blocks = min(self.num_samples, _BLOCKS)
+        block = np.arange(self.num_samples) * blocks // self.num_samples
+        rows = np.equal.outer(np.arange(blocks), block).astype(np.float64)
+        defined = int(np.isfinite(self.baseline.compute(rows, where)).sum())
+        return self.num_samples if defined == blocks else defined
 
     def _resamples(self) -> Iterable[NDArray[np.float64]]:
         return resamples(self.num_samples, self.seed)
