@@ -52,6 +52,10 @@ class QuantizationError(QGateError):
     """A recipe cannot be applied to this model on this machine."""
 
 
+class CollapseError(QGateError):
+    """The int8 model has nothing to do with the float32 one any more."""
+
+
 class ArtifactError(QGateError):
     """An artifact cannot be written, is damaged, or holds what its format does not allow."""
 

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
     from qgate.plugins import Registry
 
-__all__ = ["artifact_bytes", "edited_bytes", "float_bytes", "load_artifact", "read_header", "write_artifact"]
+__all__ = [
+    "artifact_bytes",
+    "edited_bytes",
+    "float_bytes",
+    "load_artifact",
+    "load_reference",
+    "read_header",
+    "write_artifact",
+]
 
 FORMAT = "qgate-artifact-1"
 _MAX_GRAPH_BYTES = 2**28
@@ -80,6 +88,12 @@ def edited_bytes(path: Path, edit: Callable[[dict[str, torch.Tensor]], None]) ->
 def read_header(path: Path | str) -> dict[str, Any]:
     """Read what an artifact says of itself: recipe, input description, environment. Raises `ArtifactError`."""
     return _read(Path(path)).header
+
+
+def load_reference(path: Path) -> torch.fx.GraphModule:
+    """Read the reference graph of an artifact: explicit quantize and dequantize nodes. Raises `ArtifactError`."""
+    contents = _read(path)
+    return decode(contents.graph, contents.tensors)
 
 
 def load_artifact(path: Path | str, *, registry: Registry | None = None) -> torch.nn.Module:

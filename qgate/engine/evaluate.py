@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from qgate.engine.progress import Progress
     from qgate.protocols import Dataset, LoadedModel, Metric, Sample
 
-__all__ = ["Arms", "brief", "evaluate", "read_sample"]
+__all__ = ["Arms", "brief", "evaluate", "naming", "postprocess", "read_sample", "run_arm"]
 
 Arms = dict[str, torch.nn.Module]
 
@@ -82,20 +83,36 @@ def brief(error: Exception) -> str:
 
 
 def _predict(loaded: LoadedModel, arms: Arms, sample: Sample) -> dict[str, Any]:
-    step = "preprocess"
-    try:
+    with naming("preprocess", sample):
         inputs, context = loaded.preprocess(sample.input)
-        predictions = {}
-        for arm, module in arms.items():
-            step = f"the {arm} model"
-            output = module(*(value.clone() for value in inputs))  # a model may change its inputs in place
-            step = f"postprocess (of the {arm} model's output)"
-            predictions[arm] = loaded.postprocess(output, context)
+    predictions = {}
+    for arm, module in arms.items():
+        output = run_arm(arm, module, inputs, sample)
+        predictions[arm] = postprocess(loaded, arm, output, context, sample)
+    return predictions
+
+
+def run_arm(arm: str, module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], sample: Sample) -> Any:
+    """Give an arm's raw output of a preprocessed sample. Raises `ModelError`, which names arm and sample."""
+    with naming(f"the {arm} model", sample):
+        return module(*(value.clone() for value in inputs))  # a model may change its inputs in place
+
+
+def postprocess(loaded: LoadedModel, arm: str, output: Any, context: Any, sample: Sample) -> Any:
+    """Turn an arm's raw output into a prediction. Raises `ModelError`, which names arm and sample."""
+    with naming(f"postprocess (of the {arm} model's output)", sample):
+        return loaded.postprocess(output, context)
+
+
+@contextlib.contextmanager
+def naming(step: str, sample: Sample) -> Iterator[None]:
+    """Turn what a loader or a model raises into a `ModelError` that names the step and the sample."""
+    try:
+        yield
     except QGateError:
         raise
     except Exception as error:
         raise ModelError(f'{step} failed at sample "{sample.id}": {brief(error)}') from error
-    return predictions
 
 
 def _update(metric: Metric, sample: Sample, prediction: Any, arm: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
 from qgate.engine.artifact import artifact_bytes, float_bytes, load_artifact, write_artifact
+from qgate.engine.collapse import check_collapse
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, evaluate
 from qgate.engine.figures import Comparison, size_figures
@@ -123,7 +124,11 @@ class Run:
                 inputs.loaded.module, inputs.loaded.example_inputs, self.model.quantization.non_traceable
             )
         self.metrics["size_reduction"] = size_figures(float_bytes(inputs.loaded.module), self.artifact.bytes)
-        self._evaluate(inputs, {"float32": floats.get("frozen", floats["eager"]), "int8": int8}, evaluation)
+        arms = {"float32": floats.get("frozen", floats["eager"]), "int8": int8}
+        with self.clock.step("collapse check"):
+            written = self.config.path.parent / self.artifact.path
+            check_collapse(inputs, chosen, arms, written, self.registry)
+        self._evaluate(inputs, arms, evaluation)
         if timing and "speedup" in self.model.thresholds:
             self._time({**floats, "int8": int8}, inputs.loaded.example_inputs)
 

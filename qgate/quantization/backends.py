@@ -56,10 +56,15 @@ class _TorchBackend:
 
     def lower(self, reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:
         """Replace reference patterns by the engine's operators, prepack weights, and freeze where that is possible."""
+        with engine(self.name), quiet_torch_ao():
+            return freeze(self.lower_graph(reference), example_inputs)
+
+    def lower_graph(self, reference: torch.fx.GraphModule) -> torch.fx.GraphModule:
+        """Do all of `lower` but the freezing: the nodes keep the names of the reference graph's."""
         scopes: dict[str, tuple[str, type]] = {node.name: ("", torch.nn.Module) for node in reference.graph.nodes}
         with engine(self.name), quiet_torch_ao():
-            lowered = _lower_to_native_backend(reference, {}, scopes)
-            return freeze(lowered, example_inputs)
+            lowered: torch.fx.GraphModule = _lower_to_native_backend(reference, {}, scopes)
+            return lowered
 
 
 class FbgemmBackend(_TorchBackend):

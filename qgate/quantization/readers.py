@@ -30,7 +30,7 @@ _MATMUL_FUNCTIONS: set[Any] = {
     torch.matmul,
     torch.bmm,
 }
-_ELEMENTWISE = (
+ELEMENTWISE = (
     torch.nn.SiLU,
     torch.nn.GELU,
     torch.nn.Mish,
@@ -50,7 +50,7 @@ def read_through(prepared: torch.fx.GraphModule) -> None:
     for observer, nodes in _observers(prepared, modules).items():
         readers = {modules.get(str(user.target)) for node in nodes for user in node.users}
         reader = readers.pop() if len(readers) == 1 else None
-        if isinstance(reader, _ELEMENTWISE):
+        if isinstance(reader, ELEMENTWISE):
             observer.read_through = reader.forward  # the module itself would become a part of the observer
 
 
