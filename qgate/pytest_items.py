@@ -51,10 +51,8 @@ class GateModel(pytest.Collector):
 
     def collect(self) -> Iterator[LimitItem]:
         """Give an item for each limit, those of slices behind their metric's."""
-        for table in self.model.limit_tables:
-            for name in table.limits:
-                limit = Limit(self.model.name, table, name)
-                yield LimitItem.from_parent(self, name=limit.item_name, gate_session=self.gate_session, limit=limit)
+        for limit in limits_of(self.model):
+            yield LimitItem.from_parent(self, name=limit.item_name, gate_session=self.gate_session, limit=limit)
 
 
 @dataclass(frozen=True)
@@ -64,6 +62,11 @@ class Limit:
     model: str
     table: ThresholdConfig
     name: str
+
+    @property
+    def label(self) -> str:
+        """Name it for a reader: `yolov5n: map[class=person] max_drop`."""
+        return f"{self.model}: {table_name(self.table.metric, self.table.where)} {self.name}"
 
     @property
     def item_name(self) -> str:
@@ -104,6 +107,11 @@ class LimitItem(pytest.Item):
         """Point at the limit's line in `qgate.toml`."""
         line = self.limit.line
         return self.path, None if line is None else line - 1, f"{self.limit.model}: {self.name}"
+
+
+def limits_of(model: ModelConfig) -> Iterator[Limit]:
+    """List a model's limits in the file's order, those of slices behind their metric's."""
+    return (Limit(model.name, table, name) for table in model.limit_tables for name in table.limits)
 
 
 def _encoded(text: str) -> str:

@@ -7,23 +7,28 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-_OPTIONS = ("qgate", "qgate_config", "qgate_model", "qgate_report", "qgate_no_timing")
+_OPTIONS = ("qgate", "qgate_config", "qgate_model", "qgate_report", "qgate_no_timing", "qgate_update_blessed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the `--qgate*` options; each of them turns the gate on."""
     group = parser.getgroup("qgate", "int8 quality gate (each of these options turns it on)")
     group.addoption("--qgate", action="store_true", help="judge the models of qgate.toml, one test item a limit")
-    group.addoption("--qgate-config", metavar="PATH", help="use this file instead of qgate.toml of the root folder")
+    group.addoption("--qgate-config", metavar="PATH", help="judge this file instead of qgate.toml")
     group.addoption("--qgate-model", metavar="NAME", action="append", help="judge only this model (repeatable)")
     group.addoption(
         "--qgate-report",
         metavar="FORMAT[:DEST]",
         action="append",
-        help="write a report (json, markdown, a plugin's) to DEST or standard output (repeatable)",
+        help="write a report (json, markdown, gitlab, a plugin's) to DEST or standard output (repeatable)",
     )
     group.addoption(
         "--qgate-no-timing", action="store_true", help="measure no speed; limits on it are not judged, and fail"
+    )
+    group.addoption(
+        "--qgate-update-blessed",
+        action="store_true",
+        help="accept what is measured as what later runs are compared with; refused where CI is set",
     )
 
 

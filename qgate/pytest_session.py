@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
+import traceback
+from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from qgate.config.document import shown
 from qgate.engine.gate import Gate
 from qgate.engine.progress import Silent
 from qgate.errors import QGateError
-from qgate.local_plugin import FILE_NAME, load_local_plugin
-from qgate.pytest_items import GateFile, LimitItem
+from qgate.pytest_files import config_path, local_plugins
+from qgate.pytest_items import GateFile, LimitItem, LimitMissedError, limits_of
+from qgate.pytest_outcome import BUG, Outcome
+from qgate.pytest_workers import explain_timing, is_controller, is_worker, once_among_workers
 from qgate.reporting.formats import Report
 from qgate.reporting.junit import properties
 from qgate.reporting.places import one_line
@@ -23,25 +24,27 @@ from qgate.reporting.progress import PlainProgress
 from qgate.results import Verdict, result_from_document
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Iterator, Sequence
+    from pathlib import Path
 
     from qgate.engine.progress import Progress
     from qgate.pytest_items import Limit
     from qgate.results import ModelResult, Result
 
-_WORKER_OUTPUT = "qgate_result"
-_COMPLETE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED)
+_FOUND = "qgate"  # the attribute of a test report that carries what was found to xdist's controller
+_COMPLETE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def open_session(config: pytest.Config) -> GateSession:
     """Open the gate that the options ask for. Raises `pytest.UsageError` where that cannot be."""
-    path = _config_path(config)
+    path = config_path(config)
     try:
         gate = Gate.open(
             path,
             models=config.getoption("qgate_model") or (),
-            plugins=_local_plugins(config, path.parent),
-            timing=not (config.getoption("qgate_no_timing") or _is_worker(config)),
+            plugins=local_plugins(config, path.parent),
+            timing=not (config.getoption("qgate_no_timing") or is_worker(config)),
+            update_blessed=config.getoption("qgate_update_blessed"),
         )
         reports = [Report.parse(text, gate.registry) for text in config.getoption("qgate_report") or ()]
     except QGateError as error:
@@ -58,14 +61,16 @@ class GateSession:
         self._config = config
         self._reports = reports
         self._finished: dict[str, ModelResult] = {}
-        self._deselected = 0
-        self._error: QGateError | None = None
+        self._published = set[str]()
+        self._selected = set[str]()
+        self._has_bug = False
+        self._session: pytest.Session | None = None
+        self._outcome: Outcome | None = None
 
     def verdict(self, limit: Limit) -> Verdict:
         """Give the verdict of one limit, running the model's gate where it has not run yet."""
         if limit.model not in self._finished:
-            result = self.gate.run(limit.model, self._progress(limit.model))
-            self._finished[limit.model] = _explain_timing(result) if _is_worker(self._config) else result
+            self._finished[limit.model] = self._run(limit.model)
         table = limit.table
         for verdict in self._finished[limit.model].verdicts:
             if (verdict.metric, verdict.limit, verdict.slice) == (table.metric, limit.name, table.where):
@@ -76,6 +81,10 @@ class GateSession:
     def properties(self, limit: Limit, verdict: Verdict) -> list[tuple[str, object]]:
         """Give what goes into the JUnit file."""
         return properties(verdict, self._finished[limit.model])
+
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        """Keep the session, whose exit status is settled last of all."""
+        self._session = session
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> GateFile | None:
         """Collect the gate's own configuration file, where pytest comes across it."""
@@ -88,82 +97,111 @@ class GateSession:
         if not _limits(items):
             items.extend(session.genitems(GateFile.from_parent(session, path=self.path, gate_session=self)))
 
-    def pytest_deselected(self, items: Sequence[pytest.Item]) -> None:
-        """Count the limits that `-k`, `--lf` and the like left out."""
-        self._deselected += len(_limits(items))
-
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
         """Find what is wrong with models and data before any test runs."""
-        selected = self._controls_workers() or _limits(session.items)
-        if not selected or self._config.option.collectonly or _is_worker(self._config):
+        if self._config.option.collectonly or is_worker(self._config):
+            return
+        self._selected = {limit.label for limit in _limits(session.items)}
+        if not (self._selected or is_controller(self._config)):
             return
         try:
             self.gate.preflight()
         except QGateError as error:
             raise pytest.UsageError(one_line(error)) from error
 
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any) -> None:
-        """Take over what an xdist worker found."""
-        published = getattr(node, "workeroutput", {}).get(_WORKER_OUTPUT)
-        if published:
-            result = result_from_document(json.loads(published["result"]), "an xdist worker's result")
-            self._finished.update(result.models)
-            self._deselected = published["deselected"]  # each worker collects, and deselects, everything
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Let the report of a limit say what was found, for xdist's controller to hear."""
+        report = yield
+        if isinstance(item, LimitItem) and call.when == "call":
+            failure = call.excinfo.value if call.excinfo else None
+            is_bug = isinstance(failure, Exception) and not isinstance(failure, LimitMissedError)
+            found = {"limit": item.limit.label, "is_bug": is_bug, "result": self._publish(item.limit.model)}
+            setattr(report, _FOUND, found)
+        return report
 
-    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
-        """Save what was found, also where limits were deselected; an interrupted run leaves the last results alone."""
-        if _is_worker(self._config):
-            output = {"result": self._result().to_json(), "deselected": self._deselected}
-            self._config.workeroutput[_WORKER_OUTPUT] = output  # type: ignore[attr-defined]  # xdist's
-        elif self._finished and exitstatus in _COMPLETE:
-            try:
-                self._save()
-            except QGateError as error:
-                self._error = error
-                session.exitstatus = pytest.ExitCode.USAGE_ERROR
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Take over what was found, here or in a worker."""
+        found = getattr(report, _FOUND, None)
+        if found is None or is_worker(self._config):
+            return
+        self._selected.add(found["limit"])
+        self._has_bug |= found["is_bug"]
+        if found["result"]:
+            self._finished.update(_models(found["result"]))
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, exitstatus: int) -> None:
+        """Save what was found, also where limits were left out; an interrupted run leaves the last results alone."""
+        unjudged = is_worker(self._config) or self._config.option.collectonly
+        if unjudged or exitstatus == pytest.ExitCode.USAGE_ERROR:
+            return
+        with self._settled_exit_status():
+            self._outcome = Outcome(self._config, self.gate, self._result())
+            self._outcome.record_in_junit()
+            if exitstatus in _COMPLETE and not self._has_bug:
+                self._outcome.save(self._reports)
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """Close the run with the table of limits, and say what was left out of it."""
-        if self._config.option.collectonly or not (self._finished or self._deselected):
-            return
-        terminalreporter.section("qgate")
-        if self._finished:
-            self._show(terminalreporter)
-        if self._deselected:
-            scope = "PARTIAL" if self._finished else "NOT JUDGED"
-            terminalreporter.write_line(f"qgate: {scope}, limits that were deselected: {self._deselected}", yellow=True)
-        if self._error:
-            terminalreporter.write_line(f"qgate: error: {one_line(self._error)}", red=True)
+        if self._outcome is not None:
+            with self._settled_exit_status():
+                self._outcome.show(terminalreporter, self._reports)
+            if self._has_bug:
+                terminalreporter.write_line(f"qgate: {BUG}", red=True)
 
-    def _show(self, terminalreporter: pytest.TerminalReporter) -> None:
-        from qgate.reporting.console import render
+    def _run(self, model: str) -> ModelResult:
+        progress = self._progress(model)
+        if not is_worker(self._config):
+            return self.gate.run(model, progress)
 
-        result = self._result()
-        writer = self._config.get_terminal_writer()
-        terminalreporter.write(render(result, width=writer.fullwidth, color=writer.hasmarkup))
-        for report in self._reports:
-            if report.destination is None:
-                terminalreporter.write_line("")
-                report.write(result)
+        def run() -> str:
+            found = explain_timing(self.gate.run(model, progress))
+            return self.gate.result().with_model(model, found).to_json()
 
-    def _save(self) -> None:
-        result = self._result()
-        result.save(self.gate.config.qgate.results)
-        for report in self._reports:
-            if report.destination is not None:
-                report.write(result)
+        return _models(once_among_workers(self._config, model, run))[model]
+
+    def _publish(self, model: str) -> str | None:
+        """Give a model's result as JSON where a worker has it and has not said so yet."""
+        if not is_worker(self._config) or model in self._published or model not in self._finished:
+            return None
+        self._published.add(model)
+        return self.gate.result().with_model(model, self._finished[model]).to_json()
 
     def _result(self) -> Result:
+        """Give the verdicts on the limits that were selected, and name the others that there is none on."""
         result = self.gate.result()
+        judged = set[str]()
         for model in self.gate.models:
             if model.name in self._finished:
-                result = result.with_model(model.name, self._finished[model.name])
-        return result
+                found = self._finished[model.name]
+                verdicts = {f"{model.name}: {verdict.name}": verdict for verdict in found.verdicts}
+                counted = self._selected & verdicts.keys()
+                judged |= counted
+                kept = tuple(verdict for label, verdict in verdicts.items() if label in counted)
+                result = result.with_model(model.name, replace(found, verdicts=kept))
+        every = [limit.label for model in self.gate.models for limit in limits_of(model)]
+        return replace(result, not_judged=tuple(label for label in every if label not in judged))
 
-    def _controls_workers(self) -> bool:
-        return self._config.pluginmanager.has_plugin("dsession")
+    @contextmanager
+    def _settled_exit_status(self) -> Iterator[None]:
+        """Settle the exit status by what happens within; a bug there is shown, and must not look like a verdict."""
+        try:
+            yield
+        except Exception:  # noqa: BLE001  # pytest would end with 1, which says that a limit is missed
+            self._has_bug = True
+            traceback.print_exc()
+        if self._session is None or self._outcome is None:
+            return
+        if self._has_bug:
+            self._session.exitstatus = pytest.ExitCode.INTERNAL_ERROR
+        elif self._outcome.errors:
+            self._session.exitstatus = pytest.ExitCode.USAGE_ERROR
+        elif self._session.exitstatus == pytest.ExitCode.OK and not self._outcome.is_judged:
+            self._session.exitstatus = pytest.ExitCode.NO_TESTS_COLLECTED
 
     def _progress(self, model: str) -> Progress:
         """Give plain lines under `-v`, else silence: pytest's own display has no room for a bar."""
@@ -180,44 +218,9 @@ class GateSession:
         return PlainProgress(model, write_line)
 
 
-def _config_path(config: pytest.Config) -> Path:
-    """Find the file as an absolute path; symbolic links stay, so that node ids are the user's own names."""
-    given = config.getoption("qgate_config")
-    folder = config.invocation_params.dir if given else config.rootpath
-    return Path(os.path.abspath(folder / (given or "qgate.toml")))  # noqa: PTH100  # `resolve` follows links
+def _limits(items: Sequence[pytest.Item]) -> list[Limit]:
+    return [item.limit for item in items if isinstance(item, LimitItem)]
 
 
-def _local_plugins(config: pytest.Config, folder: Path) -> list[tuple[object, str]]:
-    """Give the root's `conftest.py`, if pytest loaded it, and the one beside the configuration, loaded now if not."""
-    if config.option.noconftest:
-        return []
-    loaded = {
-        Path(file): plugin
-        for plugin in config.pluginmanager.get_plugins()
-        if (file := getattr(plugin, "__file__", None)) and Path(file).name == FILE_NAME
-    }
-    paths = dict.fromkeys((config.rootpath / FILE_NAME, folder / FILE_NAME))
-    plugins: list[tuple[object, str]] = [(loaded[path], str(shown(path))) for path in paths if path in loaded]
-    return plugins if folder / FILE_NAME in loaded else plugins + load_local_plugin(folder)
-
-
-def _explain_timing(result: ModelResult) -> ModelResult:
-    """Say why a worker judged no speed: other workers' tests would have slowed either arm."""
-    advice = "under xdist no speed is measured, since other tests disturb it; run this limit without -n"
-    verdicts = (
-        replace(verdict, message=f"{verdict.message}; {advice}") if _is_untimed(verdict) else verdict
-        for verdict in result.verdicts
-    )
-    return replace(result, verdicts=tuple(verdicts))
-
-
-def _is_untimed(verdict: Verdict) -> bool:
-    return verdict.metric == "speedup" and verdict.measured is None
-
-
-def _limits(items: Sequence[pytest.Item]) -> list[LimitItem]:
-    return [item for item in items if isinstance(item, LimitItem)]
-
-
-def _is_worker(config: pytest.Config) -> bool:
-    return hasattr(config, "workerinput")
+def _models(text: str) -> dict[str, ModelResult]:
+    return result_from_document(json.loads(text), "an xdist worker's result").models

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 10_000
 _MARGIN = HEADINGS.index("margin")
-_STYLES = {"passed": "green", "failed": "bold red", "error": "bold red", "inconclusive": "yellow"}
+_STYLES = {"passed": "green", "failed": "bold red", "error": "bold red", "inconclusive": "yellow", "partial": "yellow"}
 
 
 def render(result: Result, *, width: int = 80, color: bool = False) -> str:
@@ -35,6 +35,8 @@ def _print(console: Console, result: Result) -> None:
     label, _, line = headline(result).partition(" ")
     status = line.partition(",")[0].lower()
     _print_labelled(console, label, line, _STYLES.get(status, ""))
+    if result.not_judged:
+        _print_labelled(console, "not judged:", "; ".join(result.not_judged), "yellow")
     for name, model in models_worst_first(result):
         console.print()
         _print_model(console, name, model)

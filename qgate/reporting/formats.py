@@ -77,6 +77,8 @@ def markdown(result: Result) -> str:
 
 def _markdown(result: Result) -> Iterator[str]:
     yield f"### {_escape(headline(result))}"
+    if result.not_judged:
+        yield from ("", f"not judged: {_escape('; '.join(result.not_judged))}")
     for name, model in models_worst_first(result):
         yield ""
         yield from _markdown_model(name, model)

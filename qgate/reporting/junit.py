@@ -1,7 +1,9 @@
-"""A limit's figures as flat properties: what a JUnit file can hold."""
+"""A run's figures as flat properties: what a JUnit file can hold."""
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from qgate.reporting.rows import figures_of
@@ -9,33 +11,57 @@ from qgate.reporting.rows import figures_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from qgate.results import ModelResult, Verdict
+    from qgate.results import ModelResult, Result, Verdict
 
 _NO_FIGURES = ("slices", "limited_slices", "resampled", "where")
 
 
 def properties(verdict: Verdict, model: ModelResult) -> list[tuple[str, object]]:
-    """Give names and values, all that exist: of the verdict, then of its metric or slice.
+    """Give what a test case says, as far as it exists: of the verdict, then of its metric or slice.
 
-    A figure below another has its name behind a dot: `forms.int8`.
+    A figure below another has its name behind a dot: `qgate.forms.int8`.
     """
     judged = {
         "status": verdict.status,
+        "slice": verdict.slice,
         "measured": verdict.measured,
         "limit": verdict.limit_value,
-        "interval": list(verdict.interval) if verdict.interval else None,
+        "interval": verdict.interval,
         "samples_needed": verdict.samples_needed,
         "num_evaluation_samples": model.num_evaluation_samples,
     }
-    measured = {name: value for name, value in _flat(figures_of(verdict, model), "") if name not in judged}
-    return [(name, value) for name, value in {**judged, **measured}.items() if value is not None]
+    return list(_flat({**figures_of(verdict, model), **judged}, "qgate"))
+
+
+def run_properties(result: Result) -> list[tuple[str, object]]:
+    """Give what holds for all test cases: where and how each model was quantized, and what was not judged."""
+    models = {
+        name: {
+            "quantization": model.quantization,
+            "artifact": asdict(model.artifact) if model.artifact else None,
+            "num_evaluation_samples": model.num_evaluation_samples,
+            "calibration_overlap": model.calibration_overlap,
+            "seconds": model.seconds,
+        }
+        for name, model in result.models.items()
+    }
+    run = {
+        "version": result.qgate_version,
+        "config_path": result.config_path,
+        "config_sha256": result.config_sha256,
+        "not_judged": "; ".join(result.not_judged) or None,
+        "environment": result.environment,
+    }
+    return list(_flat({**run, "models": models}, "qgate"))
 
 
 def _flat(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
+    """Give numbers and strings as they are, other values as JSON; numbers keep every digit."""
     for name, value in figures.items():
-        if name in _NO_FIGURES:
+        if name in _NO_FIGURES or value is None:
             continue
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flat(value, f"{prefix}.{name}")
         else:
-            yield f"{prefix}{name}", list(value) if isinstance(value, tuple) else value
+            is_plain = isinstance(value, str | int | float) and not isinstance(value, bool)
+            yield f"{prefix}.{name}", value if is_plain else json.dumps(value)

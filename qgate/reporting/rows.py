@@ -52,13 +52,13 @@ def headline(result: Result) -> str:
     """Say in one line whether the gate passed, and what it missed."""
     verdicts = [(model, verdict) for model, found in result.models.items() for verdict in found.verdicts]
     missed = [(model, verdict.name) for model, verdict in verdicts if verdict.status != "passed"]
-    if verdicts and not missed:
-        left_out = f"; {_count(len(result.not_judged))} not judged" if result.not_judged else ""
-        return f"qgate: {'PARTIAL' if left_out else 'PASSED'}, {_count(len(verdicts))} held{left_out}"
+    left_out = f"; {_count(len(result.not_judged))} not judged" if result.not_judged else ""
+    if not verdicts:
+        return f"qgate: FAILED, nothing was judged{left_out}"
     if not missed:
-        return "qgate: FAILED, nothing was judged"
+        return f"qgate: {'PARTIAL' if left_out else 'PASSED'}, {_count(len(verdicts))} held{left_out}"
     status = "FAILED" if {verdict.status for _, verdict in verdicts} & {"failed", "error"} else "INCONCLUSIVE"
-    return f"qgate: {status}, {len(missed)} of {_count(len(verdicts))} not held: {_listed(missed)}"
+    return f"qgate: {status}, {len(missed)} of {_count(len(verdicts))} not held: {_listed(missed)}{left_out}"
 
 
 def caption(name: str, model: ModelResult) -> str:

@@ -82,7 +82,7 @@ def test_collecting_no_limit_does_not_pass(project: Project) -> None:
     result = project.run("--qgate", "-k", "nothing_of_that_name")
 
     assert result.ret == pytest.ExitCode.NO_TESTS_COLLECTED
-    result.stdout.fnmatch_lines(["qgate: NOT JUDGED, limits that were deselected: 2"])
+    result.stdout.fnmatch_lines(["qgate: FAILED, nothing was judged; 2 limits not judged"])
 
 
 def test_an_interrupted_run_leaves_the_last_results_alone(project: Project) -> None:

@@ -119,7 +119,7 @@ def test_an_unknown_report_format_names_those_there_are(project: Project) -> Non
     result = project.run("--qgate-report", "html:report.html")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(['ERROR: unknown reporter "html"; there are json, markdown'])
+    result.stderr.fnmatch_lines(['ERROR: unknown reporter "html"; there are gitlab, json, markdown'])
     assert not (project.root / ".qgate").exists()
 
 
@@ -141,11 +141,11 @@ def test_the_junit_file_carries_every_figure(project: Project) -> None:
     verdicts = {verdict["limit"]: verdict for verdict in project.results()["models"]["toy"]["verdicts"]}
     figures = project.results()["models"]["toy"]["metrics"]["accuracy"]
     properties = {item.get("name"): item.get("value") for item in cases["accuracy.lower_bound"].iter("property")}
-    assert float(properties["measured"] or "") == verdicts["lower_bound"]["measured"]
-    assert float(properties["limit"] or "") == 1.5
-    assert float(properties["baseline"] or "") == figures["baseline"]
-    assert float(properties["candidate"] or "") == figures["candidate"]
-    assert properties["status"] == "failed"
+    assert float(properties["qgate.measured"] or "") == verdicts["lower_bound"]["measured"]
+    assert float(properties["qgate.limit"] or "") == 1.5
+    assert float(properties["qgate.baseline"] or "") == figures["baseline"]
+    assert float(properties["qgate.candidate"] or "") == figures["candidate"]
+    assert properties["qgate.status"] == "failed"
     failure = cases["accuracy.lower_bound"].find("failure")
     assert failure is not None
     assert "1.5 is required" in (failure.get("message") or "")

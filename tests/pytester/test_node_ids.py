@@ -31,7 +31,7 @@ def test_a_keyword_selects_and_the_verdict_is_called_partial(two_models: Project
     result = two_models.run("--qgate", "-k", "small and max_drop")
 
     result.assert_outcomes(passed=1, deselected=3)
-    result.stdout.fnmatch_lines(["qgate: PARTIAL, limits that were deselected: 3"])
+    result.stdout.fnmatch_lines(["qgate: PARTIAL, 1 limit held; 3 limits not judged"])
     assert list(two_models.results()["models"]) == ["small"]
 
 

@@ -31,7 +31,7 @@ def test_workers_judge_and_the_controller_saves(project: Project) -> None:
         "size_reduction.lower_bound": "passed",
         "speedup.lower_bound": "error",
     }
-    assert 'name="measured"' in project.text("junit.xml")
+    assert 'name="qgate.measured"' in project.text("junit.xml")
 
 
 def test_a_mistake_stops_the_controller(project: Project) -> None:
