@@ -116,11 +116,11 @@ def _student_quantile(probability: float, degrees: float) -> float:
 def median_ratio_interval(numerator: Floats, denominator: Floats, confidence: float, seed: int) -> Interval:
     """Give the block-bootstrap interval of the median of paired ratios.
 
-    Both arrays have shape (rounds,), in the order of measuring; a round's two values were measured next to each other, so
-    what slowed both cancels in their ratio. What slowed several rounds alike does not: whole blocks of neighbours are
-    drawn, as long as the cube root of the number of rounds. Percentiles are expanded, on a scale of logarithms, as those
-    of `bootstrap_interval` are, counting blocks. Sources: Politis and Romano, A circular block-resampling procedure for
-    stationary data (1992); Hall, Horowitz and Jing, On blocking rules for the bootstrap (1995); Hesterberg.
+    Both arrays have shape (rounds,), in the order of measuring; a round's two values were measured next to each other,
+    so what slowed both cancels in their ratio. What moved several ratios alike does not: whole blocks of neighbours
+    are drawn, as long as the cube root of the number of rounds. Percentiles are expanded, on a scale of logarithms, as
+    those of `bootstrap_interval` are, counting blocks. Sources: Politis and Romano, A circular block-resampling
+    procedure for stationary data (1992); Hall, Horowitz and Jing, On blocking rules for the bootstrap (1995).
     """
     logarithms = np.log(numerator / denominator)
     num_blocks = len(logarithms) / _block_length(len(logarithms))
@@ -134,7 +134,7 @@ def median_ratio_interval(numerator: Floats, denominator: Floats, confidence: fl
 
 
 def _block_length(num_rounds: int) -> int:
-    return max(1, round(num_rounds ** (1 / 3)))
+    return round(math.pow(num_rounds, 1 / 3))
 
 
 def _block_resamples(values: Floats, seed: int) -> Floats:
@@ -142,4 +142,5 @@ def _block_resamples(values: Floats, seed: int) -> Floats:
     length = _block_length(len(values))
     starts = np.random.default_rng(seed).integers(0, len(values), (_BLOCK_RESAMPLES, -(-len(values) // length)))
     indices = (starts[:, :, np.newaxis] + np.arange(length)) % len(values)
-    return values[indices.reshape(_BLOCK_RESAMPLES, -1)[:, : len(values)]]
+    drawn: Floats = values[indices.reshape(_BLOCK_RESAMPLES, -1)[:, : len(values)]]
+    return drawn

@@ -19,7 +19,7 @@ from qgate.engine.progress import StepClock
 from qgate.engine.quantize import choose_calibration, describe, quantize
 from qgate.engine.regression import with_regressions
 from qgate.engine.state import torch_state
-from qgate.engine.timing import compare, measure
+from qgate.engine.timing import Goal, measure
 from qgate.errors import QGateError
 from qgate.quantization.float_forms import float_forms
 from qgate.results import Artifact, ModelResult
@@ -61,6 +61,7 @@ class Run:
         self.metrics: dict[str, dict[str, Any]] = {}
         self.num_evaluation_samples = 0
         self.conditions: dict[str, Any] = {}
+        self.blessed_speedup: Entry | None = None
         self.calibration_overlap: int | None = None
         self.notes: list[str] = []
 
@@ -78,6 +79,7 @@ class Run:
         `preflight_seconds` were spent on opening the inputs already; they count as loading.
         """
         begin = time.perf_counter() - preflight_seconds
+        self.blessed_speedup = (blessed or {}).get("speedup")
         reason = ""
         try:
             with self._torch_state():
@@ -199,7 +201,16 @@ class Run:
         self.metrics = with_regressions(self.metrics, blessed, self.conditions, self.config.qgate.confidence)
 
     def _time(self, forms: dict[str, torch.nn.Module], example_inputs: tuple[torch.Tensor, ...]) -> None:
-        with self.clock.step("timing") as progress:
-            timing = measure(forms, example_inputs, self.model.timing, progress)
         settings = self.config.qgate
-        self.metrics["speedup"] = compare(timing, self.model.timing.baseline_form, settings.confidence, settings.seed)
+        goal = Goal(self._speed_floors(), settings.confidence, settings.seed)
+        with self.clock.step("timing") as progress:
+            self.metrics["speedup"] = measure(forms, example_inputs, self.model.timing, goal, progress)
+
+    def _speed_floors(self) -> list[float]:
+        """Give what the speedup must exceed; the floor that a blessed one sets is itself known within an interval."""
+        limits = self.model.thresholds["speedup"].limits
+        floors = [limits["lower_bound"]] if "lower_bound" in limits else []
+        if "max_regression" in limits and self.blessed_speedup:
+            low, high = self.blessed_speedup.interval or (self.blessed_speedup.value,) * 2
+            floors += [low - limits["max_regression"], high - limits["max_regression"]]
+        return floors

@@ -2,113 +2,180 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
+from qgate.engine.speedup import LOOKS, MIN_ROUNDS, Estimate, Goal, estimate
+from qgate.engine.stopwatch import Stopwatch
 from qgate.errors import QuantizationError
-from qgate.statistics import median_ratio_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from qgate.config.model import BaselineForm, TimingConfig
+    from qgate.config.model import TimingConfig
     from qgate.engine.progress import Progress
 
-__all__ = ["Timing", "compare", "measure"]
+__all__ = ["Goal", "measure"]
 
-_MIN_ROUNDS = 15
-_TARGET_HALF_WIDTH = 0.005  # of the ratio: finer than a speed limit is ever set
-# A forward pass keeps one core busy; where the wall clock ran ahead of it by more, something else had the core.
-_PREEMPTED = 1.1
+CANDIDATE = "int8"
+_SURVEY_RUNS = 7  # undisturbed ones of each form tell which float32 form is fastest
 
 
 @dataclass(frozen=True)
-class Timing:
-    """Seconds a forward pass took: for each form one value a round, shape (rounds,); rounds thrown away are counted."""
+class Rounds:
+    """Rounds of two forms: seconds as `speedup.estimate` takes them, and how many were thrown away."""
 
-    seconds: dict[str, NDArray[np.float64]]
-    preempted_rounds: int
+    seconds: NDArray[np.float64]
+    preempted: int
+    estimate: Estimate | None
 
-    def median(self, form: str) -> float:
-        """Give a form's median in seconds."""
-        return float(np.median(self.seconds[form]))
+
+@dataclass(frozen=True)
+class Bench:
+    """The forms, what they run on, and until when."""
+
+    forms: Mapping[str, torch.nn.Module]
+    example_inputs: tuple[torch.Tensor, ...]
+    stopwatch: Stopwatch
+    deadline: float
+    progress: Progress
+
+    @property
+    def is_time_up(self) -> bool:
+        """Say whether the deadline has passed."""
+        return self.stopwatch.now() >= self.deadline
+
+    def run(self, form: str) -> tuple[float, bool]:
+        """Run a form once; give its seconds, and whether it was undisturbed."""
+        return self.stopwatch.run(self.forms[form], self.example_inputs)
+
+    def run_round(self, order: Sequence[str]) -> list[float] | None:
+        """Run forms one after the other and give their seconds; None as soon as one was disturbed."""
+        seconds: list[float] = []
+        for form in order:
+            taken, undisturbed = self.run(form)
+            if not undisturbed:
+                return None
+            seconds.append(taken)
+        return seconds
 
 
 def measure(
     forms: Mapping[str, torch.nn.Module],
     example_inputs: tuple[torch.Tensor, ...],
     config: TimingConfig,
+    goal: Goal,
     progress: Progress,
-) -> Timing:
-    """Time all forms side by side until the ratio to each is narrow or `max_seconds` have passed.
-
-    The order is reversed from round to round (ABBA), so that a steady drift cancels.
-    """
-    deadline = time.perf_counter() + config.max_seconds
-    rows: list[list[float]] = []
-    preempted: list[list[float]] = []
-    with torch.inference_mode():
-        for _ in range(config.warmup_rounds):
-            _round(forms, example_inputs)
-        while not _settled(rows) and time.perf_counter() < deadline:
-            row, undisturbed = _round(forms, example_inputs, backwards=bool((len(rows) + len(preempted)) % 2))
-            (rows if undisturbed else preempted).append(row)
-            progress.advance()
-    # On a machine that never leaves the process alone, disturbed rounds are all there is; they are still paired.
-    table = np.array(rows if len(rows) >= _MIN_ROUNDS or not preempted else rows + preempted)
-    if not len(table):
-        raise QuantizationError(f"not one timing round fitted into max_seconds = {config.max_seconds:g}; raise it")
-    return Timing(dict(zip(forms, table.T, strict=True)), len(preempted))
-
-
-def compare(timing: Timing, baseline: BaselineForm, confidence: float, seed: int) -> dict[str, object]:
+) -> dict[str, object]:
     """Give the `speedup` figures of `results.json`, times in seconds; the form `int8` is the candidate.
+
+    First all forms run a few times; that tells the baseline. Then fresh rounds compare it with int8, so that the choice
+    does not flatter what it is compared with: until the interval of their ratio reaches the goal, or `max_seconds`
+    have passed. `interval` is None where there were too few undisturbed rounds, and `unsettled_because` says so.
+    Torch's thread count is the caller's to set.
 
     Raises `QuantizationError` where the model has no such baseline form.
     """
-    floats = [form for form in timing.seconds if form != "int8"]
-    if baseline not in {"fastest", *floats}:
-        raise QuantizationError(f'the model has no form "{baseline}" to compare with, only {", ".join(floats)}')
-    form = min(floats, key=timing.median) if baseline == "fastest" else baseline
-    numerator, denominator = timing.seconds[form], timing.seconds["int8"]
+    _check_baseline_form(forms, config.baseline_form)
+    stopwatch = Stopwatch()
+    bench = Bench(forms, example_inputs, stopwatch, stopwatch.now() + config.max_seconds, progress)
+    with torch.inference_mode():
+        for _ in range(config.warmup_rounds):
+            bench.run_round(list(forms))
+        medians = _survey(bench)
+        floats = [form for form in forms if form != CANDIDATE]
+        fastest = min(floats, key=lambda form: medians[form])
+        baseline = fastest if config.baseline_form == "fastest" else config.baseline_form
+        rounds = _compare(bench, baseline, goal)
+    return _figures(baseline, medians, rounds, config.max_seconds)
+
+
+def _check_baseline_form(forms: Mapping[str, torch.nn.Module], baseline_form: str) -> None:
+    floats = [form for form in forms if form != CANDIDATE]
+    if baseline_form not in {"fastest", *floats}:
+        raise QuantizationError(f'the model has no form "{baseline_form}" to compare with, only {", ".join(floats)}')
+
+
+def _survey(bench: Bench) -> dict[str, float]:
+    """Give the median seconds of each form: of its undisturbed runs, or of all where it has none in time."""
+    runs: dict[str, list[tuple[float, bool]]] = {form: [] for form in bench.forms}
+    backwards = False
+    while min(len(_undisturbed(form_runs)) for form_runs in runs.values()) < _SURVEY_RUNS:
+        for form in reversed(list(runs)) if backwards else runs:
+            runs[form].append(bench.run(form))
+        backwards = not backwards
+        bench.progress.advance()
+        if bench.is_time_up:
+            break
     return {
-        "baseline": timing.median(form),
-        "candidate": timing.median("int8"),
-        "value": float(np.median(numerator / denominator)),
-        "interval": median_ratio_interval(numerator, denominator, confidence, seed),
-        "baseline_form": form,
-        "forms": {name: timing.median(name) for name in timing.seconds},
-        "rounds": len(denominator),
-        "preempted_rounds": timing.preempted_rounds,
+        form: float(np.median(_undisturbed(form_runs) or [seconds for seconds, _ in form_runs]))
+        for form, form_runs in runs.items()
     }
 
 
-def _round(
-    forms: Mapping[str, torch.nn.Module], example_inputs: tuple[torch.Tensor, ...], *, backwards: bool = False
-) -> tuple[list[float], bool]:
-    """Run every form once; give their seconds in the order of `forms`, and whether the process kept its core."""
-    seconds: dict[str, float] = {}
-    undisturbed = True
-    for name in reversed(list(forms)) if backwards else forms:
-        inputs = [value.clone() for value in example_inputs]  # a model may change them in place
-        wall, cpu = time.perf_counter(), time.thread_time()
-        forms[name](*inputs)
-        seconds[name] = time.perf_counter() - wall
-        undisturbed &= seconds[name] < _PREEMPTED * (time.thread_time() - cpu) + 1e-4
-    return [seconds[name] for name in forms], undisturbed
+def _undisturbed(runs: list[tuple[float, bool]]) -> list[float]:
+    return [seconds for seconds, undisturbed in runs if undisturbed]
 
 
-def _settled(rows: list[list[float]]) -> bool:
-    if len(rows) < _MIN_ROUNDS or len(rows) % _MIN_ROUNDS:
-        return False
-    table = np.array(rows)
-    ratios = table[:, :-1] / table[:, -1:]
-    # The standard error of a median is about 1.25 standard deviations over the root of the number of rounds.
-    spread = 1.25 * np.subtract(*np.quantile(ratios, [0.84, 0.16], axis=0)) / 2 / np.sqrt(len(rows))
-    return bool((2 * spread < _TARGET_HALF_WIDTH * np.median(ratios, axis=0)).all())
+def _compare(bench: Bench, baseline: str, goal: Goal) -> Rounds:
+    """Run rounds of two forms until a look at them reaches the goal, the last look is over, or time is up."""
+    kept: list[list[float]] = []
+    preempted = 0
+    found: Estimate | None = None
+    while len(kept) < LOOKS[-1] and not bench.is_time_up:
+        row = _abba(bench, baseline, candidate_first=bool(len(kept) % 2))
+        preempted += row is None
+        if row is None:
+            continue
+        kept.append(row)
+        bench.progress.advance()
+        if len(kept) in LOOKS:
+            found = estimate(np.array(kept), goal)
+            if goal.is_reached(found.interval):
+                break
+    if len(kept) >= MIN_ROUNDS and len(kept) not in LOOKS:
+        found = estimate(np.array(kept), goal)
+    return Rounds(np.array(kept).reshape(-1, 4), preempted, found)
+
+
+def _abba(bench: Bench, baseline: str, *, candidate_first: bool) -> list[float] | None:
+    """Run one round: both forms, and both again in reverse, so that a steady drift cancels.
+
+    The half in which the baseline ran first comes first in what is given.
+    """
+    order = [baseline, CANDIDATE, CANDIDATE, baseline]
+    row = bench.run_round(order[2:] + order[:2] if candidate_first else order)
+    return row if row is None or not candidate_first else row[2:] + row[:2]
+
+
+def _figures(baseline: str, medians: dict[str, float], rounds: Rounds, max_seconds: float) -> dict[str, object]:
+    found, seconds = rounds.estimate, rounds.seconds
+    if found is None:
+        of_baseline, of_candidate = medians[baseline], medians[CANDIDATE]
+    else:
+        of_baseline, of_candidate = (float(np.median(seconds[:, columns])) for columns in ([0, 3], [1, 2]))
+    figures: dict[str, object] = {
+        "baseline": of_baseline,
+        "candidate": of_candidate,
+        "value": found.value if found else of_baseline / of_candidate,
+        "interval": found and found.interval,
+        "baseline_form": baseline,
+        "forms": medians,
+        "rounds": len(seconds),
+        "preempted_rounds": rounds.preempted,
+        "control": found and {"value": found.control, "interval": found.control_interval},
+        "noise_floor": found and found.noise_floor,
+    }
+    return figures if found else {**figures, "unsettled_because": _too_few(rounds, max_seconds)}
+
+
+def _too_few(rounds: Rounds, max_seconds: float) -> str:
+    return (
+        f"only {len(rounds.seconds)} rounds were undisturbed in max_seconds = {max_seconds:g}, {MIN_ROUNDS} are needed "
+        f"({rounds.preempted} were thrown away, because other processes had the cores)"
+    )
