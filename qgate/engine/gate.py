@@ -75,7 +75,7 @@ class Gate:
         `sys.path`, for the modules that the file names. With `update_blessed` every figure is taken as accepted, for
         `save_blessed` to write; never where the environment variable CI is set. Raises `ConfigError`, `PluginError`.
         """
-        if update_blessed and os.environ.get("CI"):
+        if update_blessed and os.environ.get("CI", "false").lower() not in ("", "false"):
             raise ConfigError("blessed results are never updated where CI is set: a person blesses, and commits")
         document = parse(path)
         folder = str(path.resolve().parent)

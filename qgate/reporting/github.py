@@ -25,13 +25,19 @@ def is_github() -> bool:
 
 
 def annotation_lines(result: Result, on_inconclusive: Literal["fail", "warn"]) -> Iterator[str]:
-    """Give a line for each verdict that has not passed: an error where it fails the build, else a warning."""
+    """Give a line for each verdict that has not passed: an error where it fails the build, else a warning.
+
+    A last line warns of limits that were not judged.
+    """
     for name, model in result.models.items():
         for verdict in model.verdicts:
             if verdict.status != "passed":
                 level = "warning" if verdict.accepted(on_inconclusive) else "error"
                 place = {"file": result.config_path, "line": verdict.line, "title": f"qgate: {name}: {verdict.name}"}
                 yield f"::{level} {_properties(place)}::{_escape(_said(verdict), _IN_MESSAGE)}"
+    if result.not_judged:
+        place = {"file": result.config_path, "title": "qgate: not judged"}
+        yield f"::warning {_properties(place)}::{_escape('; '.join(result.not_judged), _IN_MESSAGE)}"
 
 
 def append_summary(result: Result) -> None:
@@ -43,7 +49,7 @@ def append_summary(result: Result) -> None:
         with Path(path).open("a", encoding="utf-8") as stream:
             stream.write(markdown(result))
     except OSError as error:
-        raise QGateError(f"the step summary cannot be written: {error.strerror}", path=path) from error
+        raise QGateError(f"the step summary cannot be written: {error.strerror or error}", path=path) from error
 
 
 def _said(verdict: Verdict) -> str:
