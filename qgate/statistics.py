@@ -58,13 +58,15 @@ def bootstrap_interval(
     sqrt((n - 1) / n), and by that of the normal and Student's t quantile. Source: Hesterberg, What Teachers Should
     Know About the Bootstrap (2015), section 4.
 
-    A resample in which the statistic is undefined may lie on either side. None where there are too many of them,
-    fewer than MIN_SAMPLES samples, or nothing was measured.
+    A resample in which the statistic is undefined may lie on either side. None where there are too many of them, where
+    nothing was measured, or with fewer than MIN_SAMPLES samples, or so few that a tail holds not one resample.
     """
     if num_samples < MIN_SAMPLES or measured is None or not math.isfinite(measured):
         return None
     reach = math.sqrt(num_samples / (num_samples - 1)) * _student_quantile((1 + confidence) / 2, num_samples - 1)
     outside = _NORMAL.cdf(-reach)
+    if outside * len(resampled) < 1:
+        return None
     undefined = np.isnan(resampled)
     low = float(np.quantile(np.where(undefined, -np.inf, resampled), outside, method="lower"))
     high = float(np.quantile(np.where(undefined, np.inf, resampled), 1 - outside, method="higher"))

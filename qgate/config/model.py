@@ -35,7 +35,7 @@ class Settings:
     blessed: Path = Path("qgate-blessed.json")
     seed: int = field(default=0, metadata={"minimum": 0})
     num_threads: int = field(default=1, metadata={"minimum": 1})
-    confidence: float = field(default=0.95, metadata={"exclusiveMinimum": 0, "exclusiveMaximum": 1})
+    confidence: float = field(default=0.95, metadata={"exclusiveMinimum": 0, "maximum": 0.99})
     on_inconclusive: Literal["fail", "warn"] = "fail"
 
 

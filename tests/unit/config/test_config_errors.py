@@ -62,7 +62,7 @@ MISTAKES = [
         "confidence",
         "seed = 0",
         "confidence = 1",
-        "3: [qgate] confidence: must be greater than 0 and less than 1, got 1.0",
+        "3: [qgate] confidence: must be greater than 0 and at most 0.99, got 1.0",
     ),
     Mistake(
         "choice",
