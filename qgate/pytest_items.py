@@ -52,7 +52,11 @@ class GateModel(pytest.Collector):
     def collect(self) -> Iterator[LimitItem]:
         """Give an item for each limit, those of slices behind their metric's."""
         for limit in limits_of(self.model):
-            yield LimitItem.from_parent(self, name=limit.item_name, gate_session=self.gate_session, limit=limit)
+            # Given as text, for pytest to split it at the bracket as it splits the ids that --lf reads.
+            node_id = f"{self.nodeid}::{limit.item_name}"
+            yield LimitItem.from_parent(
+                self, name=limit.item_name, nodeid=node_id, gate_session=self.gate_session, limit=limit
+            )
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,13 @@ class Limit:
 
     @property
     def item_name(self) -> str:
-        """Name the item, as in `map[class=person].max_drop`; what would break a node id is percent-encoded."""
+        """Name the item: `map.max_drop`, `map.max_drop[class=person]`.
+
+        The slice is last, where pytest has the parameters of a test: only there does a node id survive being parsed.
+        What would break it is percent-encoded.
+        """
         where = {_encoded(key): _encoded(value) for key, value in (self.table.where or {}).items()}
-        return f"{table_name(_encoded(self.table.metric), where)}.{self.name}"
+        return table_name(f"{_encoded(self.table.metric)}.{self.name}", where)
 
     @property
     def line(self) -> int | None:
