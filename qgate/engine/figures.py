@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "size_figures"]
 
-_BLOCKS = 100
+_GROUPS = 100
 
 Figures = dict[str, Any]
 Where = dict[str, str]
@@ -84,14 +84,13 @@ class Comparison:
     def _samples_with_targets(self, where: Where | None) -> int:
         """Count the samples that a figure rests on: a hundred targets in three samples are three samples.
 
-        A metric is undefined on samples without targets. Of many samples, blocks are counted, which are fewer: how wide
-        an interval is hardly depends on so great a number.
+        A metric is undefined on samples without targets. Many samples are dealt into groups, and groups are counted,
+        which are fewer: how wide an interval is hardly depends on so great a number.
         """
-        blocks = min(self.num_samples, _BLOCKS)
-        block = np.arange(self.num_samples) * blocks // self.num_samples
-        rows = np.equal.outer(np.arange(blocks), block).astype(np.float64)
+        groups = min(self.num_samples, _GROUPS)
+        rows = np.equal.outer(np.arange(groups), np.arange(self.num_samples) % groups).astype(np.float64)
         defined = int(np.isfinite(self.baseline.compute(rows, where)).sum())
-        return self.num_samples if defined == blocks else defined
+        return self.num_samples if defined == groups else defined
 
     def _resamples(self) -> Iterable[NDArray[np.float64]]:
         return resamples(self.num_samples, self.seed)
