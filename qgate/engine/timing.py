@@ -81,24 +81,23 @@ def measure(
 
     Raises `QuantizationError` where the model has no such baseline form.
     """
-    _check_baseline_form(forms, config.baseline_form)
+    baselines = _possible_baselines(forms, config.baseline_form)
     stopwatch = Stopwatch()
     bench = Bench(forms, example_inputs, stopwatch, stopwatch.now() + config.max_seconds, progress)
     with torch.inference_mode():
         for _ in range(config.warmup_rounds):
             bench.run_round(list(forms))
         medians = _survey(bench)
-        floats = [form for form in forms if form != CANDIDATE]
-        fastest = min(floats, key=lambda form: medians[form])
-        baseline = fastest if config.baseline_form == "fastest" else config.baseline_form
+        baseline = min(baselines, key=medians.__getitem__)
         rounds = _compare(bench, baseline, goal)
     return _figures(baseline, medians, rounds, config.max_seconds)
 
 
-def _check_baseline_form(forms: Mapping[str, torch.nn.Module], baseline_form: str) -> None:
+def _possible_baselines(forms: Mapping[str, torch.nn.Module], baseline_form: str) -> list[str]:
     floats = [form for form in forms if form != CANDIDATE]
     if baseline_form not in {"fastest", *floats}:
         raise QuantizationError(f'the model has no form "{baseline_form}" to compare with, only {", ".join(floats)}')
+    return floats if baseline_form == "fastest" else [baseline_form]
 
 
 def _survey(bench: Bench) -> dict[str, float]:

@@ -1,143 +1,206 @@
 from __future__ import annotations
 
-import time
+import itertools
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pytest
 import torch
-from torch import nn
 
 from qgate.config.model import TimingConfig
 from qgate.engine import timing
 from qgate.engine.progress import Silent
-from qgate.engine.timing import Timing, compare, measure
+from qgate.engine.timing import Goal, measure
 from qgate.errors import QuantizationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
 
 INPUTS = (torch.zeros(1),)
 
 
-class Busy(nn.Module):
-    """Keeps the core for a while, or sleeps as if another process had it."""
+class Form:
+    """Takes scripted seconds a run, again and again; a run of negative seconds is disturbed."""
 
-    def __init__(self, seconds: float, *, sleeps: bool = False) -> None:
-        super().__init__()
-        self.seconds, self.sleeps, self.calls = seconds, sleeps, 0
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.calls += 1
-        if self.sleeps:
-            time.sleep(self.seconds)
-            return x
-        end = time.thread_time() + self.seconds
-        while time.thread_time() < end:
-            pass
-        return x
+    def __init__(self, *script: float) -> None:
+        self.script = itertools.cycle(script)
 
 
-class TestCompare:
-    def rounds(self) -> dict[str, np.ndarray]:
-        """What slows a round slows all of it, up to a hundredfold; the true ratio is 2."""
-        rng = np.random.default_rng(0)
-        load = rng.pareto(1.0, 101) + 1
-        noise = rng.normal(1, 0.02, (3, 101))
-        return {"eager": 3.0 * load * noise[0], "frozen": 2.0 * load * noise[1], "int8": 1.0 * load * noise[2]}
+class ScriptedStopwatch:
+    """Runs scripted forms on a clock of its own, and notes them."""
 
-    def test_the_median_of_paired_ratios_sees_through_the_load(self) -> None:
-        seconds = self.rounds()
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.runs: list[Form] = []
 
-        figures = compare(Timing(seconds, 4), "frozen", 0.95, seed=0)
+    def now(self) -> float:
+        return self.time
 
-        assert figures["value"] == pytest.approx(np.median(seconds["frozen"] / seconds["int8"]))
-        assert figures["value"] == pytest.approx(2.0, rel=0.02)
-        assert figures["interval"][0] < figures["value"] < figures["interval"][1]
-        assert figures["interval"] == pytest.approx((2.0, 2.0), rel=0.03)
-        assert (figures["rounds"], figures["preempted_rounds"]) == (101, 4)
-
-    def test_the_fastest_float_form_is_the_baseline(self) -> None:
-        seconds = self.rounds()
-
-        figures = compare(Timing(seconds, 0), "fastest", 0.95, seed=0)
-
-        assert figures["baseline_form"] == "frozen"
-        assert figures["forms"] == {form: pytest.approx(np.median(times)) for form, times in seconds.items()}
-        assert (figures["baseline"], figures["candidate"]) == (figures["forms"]["frozen"], figures["forms"]["int8"])
-
-    def test_int8_is_never_its_own_baseline(self) -> None:
-        slower = {"eager": np.full(20, 1.0), "int8": np.full(20, 2.0)}
-
-        assert compare(Timing(slower, 0), "fastest", 0.95, seed=0)["value"] == pytest.approx(0.5)
-
-    @pytest.mark.parametrize("form", ["frozen", "int8"])
-    def test_a_form_that_there_is_not_is_an_error(self, form: str) -> None:
-        with pytest.raises(QuantizationError, match=f'has no form "{form}" to compare with, only eager'):
-            compare(Timing({"eager": np.ones(3), "int8": np.ones(3)}, 0), form, 0.95, seed=0)  # type: ignore[arg-type]
+    def run(self, form: Form, example_inputs: tuple[torch.Tensor, ...]) -> tuple[float, bool]:
+        seconds = next(form.script)
+        self.time += abs(seconds)
+        self.runs.append(form)
+        return abs(seconds), seconds > 0
 
 
-class TestMeasure:
-    def test_a_known_ratio_is_found_and_the_time_kept(self) -> None:
-        forms = {"eager": Busy(0.003), "int8": Busy(0.001)}
-        begin = time.perf_counter()
+@pytest.fixture
+def stopwatch(monkeypatch: pytest.MonkeyPatch) -> ScriptedStopwatch:
+    scripted = ScriptedStopwatch()
+    monkeypatch.setattr(timing, "Stopwatch", lambda: scripted)
+    return scripted
 
-        measured = measure(forms, INPUTS, TimingConfig(warmup_rounds=2, max_seconds=1.0), Silent())
 
-        assert time.perf_counter() - begin < 2
-        assert 2.0 < compare(measured, "eager", 0.95, seed=0)["value"] < 3.5
-        assert forms["eager"].calls == forms["int8"].calls
+@pytest.fixture
+def timed(stopwatch: ScriptedStopwatch) -> Callable[..., dict[str, Any]]:
+    def run(
+        forms: dict[str, Form],
+        *,
+        max_seconds: float = 10_000.0,
+        warmup_rounds: int = 0,
+        baseline_form: Any = "fastest",
+        floors: Iterable[float] = (),
+    ) -> dict[str, Any]:
+        config = TimingConfig(warmup_rounds, max_seconds, baseline_form)
+        return measure(forms, INPUTS, config, Goal(tuple(floors)), Silent())  # type: ignore[arg-type]
 
-    def test_warm_up_rounds_do_not_count(self) -> None:
-        forms = {"eager": Busy(1e-4), "int8": Busy(1e-4)}
+    return run
 
-        measured = measure(forms, INPUTS, TimingConfig(warmup_rounds=7, max_seconds=0.05), Silent())
 
-        counted = len(measured.seconds["int8"])
-        assert forms["int8"].calls == 7 + counted + (measured.preempted_rounds if counted >= 15 else 0)
+def noisy(seconds: float) -> list[float]:
+    """Give seven runs around a median of `seconds`: seven do not repeat with the rounds of four."""
+    return [seconds * factor for factor in (1.0, 1.03, 0.98, 1.01, 0.97, 1.02, 0.99)]
 
-    def test_rounds_in_which_another_process_had_the_core_are_thrown_away(
-        self, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        rounds = iter([([2.0, 1.0], True), ([9.0, 1.0], False)] * 400)
-        monkeypatch.setattr(timing, "_round", lambda *_, **__: next(rounds))
 
-        measured = measure(dict.fromkeys(("eager", "int8")), INPUTS, TimingConfig(0, 5.0), Silent())  # type: ignore[arg-type]
+def test_the_fastest_float_form_is_the_baseline(timed: Callable[..., dict[str, Any]]) -> None:
+    figures = timed({"eager": Form(3.0), "channels_last": Form(2.5), "frozen": Form(2.0), "int8": Form(1.0)})
 
-        assert set(measured.seconds["eager"]) == {2.0}
-        assert measured.preempted_rounds >= 14
+    assert figures["forms"] == {"eager": 3.0, "channels_last": 2.5, "frozen": 2.0, "int8": 1.0}
+    assert (figures["baseline_form"], figures["baseline"], figures["candidate"]) == ("frozen", 2.0, 1.0)
+    assert figures["value"] == pytest.approx(2.0)
+    assert figures["interval"] == pytest.approx((2.0, 2.0))
+    assert figures["control"] == {"value": pytest.approx(1.0), "interval": pytest.approx((1.0, 1.0))}
+    assert figures["noise_floor"] == pytest.approx(0.0)
+    assert "unsettled_because" not in figures
 
-    def test_sleep_counts_as_preempted(self) -> None:
-        forms = {"eager": Busy(0.002, sleeps=True), "int8": Busy(0.0005)}
 
-        measured = measure(forms, INPUTS, TimingConfig(warmup_rounds=0, max_seconds=0.1), Silent())
+def test_the_baseline_is_measured_afresh_after_it_was_chosen(timed: Callable[..., dict[str, Any]]) -> None:
+    """`channels_last` had luck in all of its seven runs: that does not count for it later."""
+    lucky = Form(*[1.0] * 7, *[2.0] * 48)
 
-        assert measured.preempted_rounds == len(measured.seconds["eager"]) == forms["eager"].calls
+    figures = timed({"eager": Form(1.5), "channels_last": lucky, "int8": Form(1.0)})
 
-    def test_forms_take_turns_in_alternating_order(self) -> None:
-        order: list[str] = []
+    assert (figures["baseline_form"], figures["forms"]["channels_last"]) == ("channels_last", 1.0)
+    assert (figures["baseline"], figures["value"]) == (2.0, 2.0)
 
-        class Notes(Busy):
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                order.append(self.name)
-                return super().forward(x)
 
-        forms = {"eager": Notes(1e-4), "int8": Notes(1e-4)}
-        for name, form in forms.items():
-            form.name = name
+def test_a_named_baseline_is_compared_with_though_another_is_faster(timed: Callable[..., dict[str, Any]]) -> None:
+    figures = timed({"eager": Form(3.0), "frozen": Form(2.0), "int8": Form(1.0)}, baseline_form="eager")
 
-        measure(forms, INPUTS, TimingConfig(warmup_rounds=0, max_seconds=0.02), Silent())
+    assert (figures["baseline_form"], figures["value"]) == ("eager", pytest.approx(3.0))
 
-        assert order[:8] == ["eager", "int8", "int8", "eager"] * 2
 
-    def test_no_time_for_one_round_is_an_error(self) -> None:
-        with pytest.raises(QuantizationError, match="not one timing round fitted into max_seconds = 1e-09; raise it"):
-            measure({"eager": Busy(0), "int8": Busy(0)}, INPUTS, TimingConfig(0, 1e-9), Silent())
+def test_int8_is_never_its_own_baseline(timed: Callable[..., dict[str, Any]]) -> None:
+    assert timed({"eager": Form(1.0), "int8": Form(2.0)})["value"] == pytest.approx(0.5)
 
-    def test_a_model_that_works_in_place_gets_fresh_inputs(self) -> None:
-        seen = []
 
-        class Adds(Busy):
-            def forward(self, x: torch.Tensor) -> torch.Tensor:
-                seen.append(float(x))
-                return super().forward(x.add_(1))
+@pytest.mark.parametrize("form", ["frozen", "int8"])
+def test_a_form_that_there_is_not_is_an_error(form: str, timed: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(QuantizationError, match=f'has no form "{form}" to compare with, only eager'):
+        timed({"eager": Form(1.0), "int8": Form(1.0)}, baseline_form=form)
 
-        measure({"eager": Adds(1e-4), "int8": Adds(1e-4)}, INPUTS, TimingConfig(1, 0.02), Silent())
 
-        assert set(seen) == {0.0}
+def test_forms_take_turns_in_alternating_order(
+    timed: Callable[..., dict[str, Any]], stopwatch: ScriptedStopwatch
+) -> None:
+    a, b, c = Form(1.0), Form(2.0), Form(0.5)
+
+    timed({"eager": a, "frozen": b, "int8": c}, floors=[1.0])
+
+    assert stopwatch.runs[:12] == [a, b, c, c, b, a] * 2  # all forms
+    assert stopwatch.runs[21 : 21 + 16] == [a, c, c, a, c, a, a, c] * 2  # the fastest and int8
+
+
+def test_warm_up_rounds_do_not_count(timed: Callable[..., dict[str, Any]]) -> None:
+    figures = timed({"eager": Form(*[100.0] * 3, *[2.0] * 55), "int8": Form(1.0)}, warmup_rounds=3, floors=[1.0])
+
+    assert (figures["forms"]["eager"], figures["value"], figures["rounds"]) == (2.0, 2.0, 12)
+
+
+def test_a_round_that_was_disturbed_is_thrown_away_at_once(
+    timed: Callable[..., dict[str, Any]], stopwatch: ScriptedStopwatch
+) -> None:
+    """After the seven runs of each form, the first run of every second round is disturbed."""
+    eager = Form(*[2.0] * 7, *[-9.0, 2.0, 2.0, 2.0, 2.0] * 6)
+
+    figures = timed({"eager": eager, "int8": Form(1.0)}, floors=[1.5])
+
+    assert (figures["rounds"], figures["preempted_rounds"]) == (12, 6)
+    assert figures["value"] == pytest.approx(2.0)
+    assert figures["interval"] == pytest.approx((2.0, 2.0))
+    assert stopwatch.runs[14:16] == [eager, eager]  # nothing of the first round ran after its disturbed run
+
+
+def test_a_disturbed_run_says_nothing_about_a_form(timed: Callable[..., dict[str, Any]]) -> None:
+    forms = {"eager": Form(3.0), "frozen": Form(2.0, -9.0, -8.0, -9.0, 2.0), "int8": Form(1.0)}
+
+    assert timed(forms, max_seconds=500)["forms"]["frozen"] == 2.0
+
+
+@pytest.mark.parametrize("limit", [1.3, 1.7])
+def test_rounds_end_as_soon_as_the_limit_is_settled(limit: float, timed: Callable[..., dict[str, Any]]) -> None:
+    figures = timed({"eager": Form(*noisy(1.5)), "int8": Form(*noisy(1.0))}, floors=[limit])
+
+    assert figures["rounds"] == 12
+    assert not figures["interval"][0] <= limit <= figures["interval"][1]
+
+
+def test_rounds_are_added_where_the_limit_is_near(timed: Callable[..., dict[str, Any]]) -> None:
+    forms = {"eager": Form(*noisy(1.5)), "int8": Form(*noisy(1.0))}
+
+    near = timed(forms, floors=[1.48])
+
+    assert near["rounds"] > 12
+    assert near["interval"][0] > 1.48
+
+
+def test_a_limit_that_is_the_truth_is_not_settled_when_the_last_look_is_over(
+    timed: Callable[..., dict[str, Any]],
+) -> None:
+    figures = timed({"eager": Form(*noisy(1.5)), "int8": Form(*noisy(1.0))}, floors=[1.5])
+
+    assert figures["rounds"] == 768
+    assert figures["interval"][0] < 1.5 < figures["interval"][1]
+    assert "unsettled_because" not in figures
+
+
+def test_the_time_ends_the_rounds(timed: Callable[..., dict[str, Any]], stopwatch: ScriptedStopwatch) -> None:
+    figures = timed({"eager": Form(*noisy(1.5)), "int8": Form(*noisy(1.0))}, floors=[1.5], max_seconds=120)
+
+    assert 120 <= stopwatch.time < 126
+    assert figures["rounds"] == 21
+    assert figures["interval"][0] < 1.5 < figures["interval"][1]
+
+
+def test_too_few_undisturbed_rounds_have_no_interval_and_a_reason(timed: Callable[..., dict[str, Any]]) -> None:
+    """Each form has seven undisturbed runs, then one round, then other processes have the cores."""
+    figures = timed({"eager": Form(*[2.0] * 9, *[-9.0] * 100), "int8": Form(1.0)}, floors=[1.0], max_seconds=100)
+
+    assert (figures["interval"], figures["control"], figures["noise_floor"]) == (None, None, None)
+    assert (figures["value"], figures["rounds"], figures["preempted_rounds"]) == (2.0, 1, 9)
+    assert figures["unsettled_because"] == (
+        "only 1 rounds were undisturbed in max_seconds = 100, 12 are needed "
+        "(9 were thrown away, because other processes had the cores)"
+    )
+
+
+def test_a_machine_that_is_never_quiet_settles_nothing(timed: Callable[..., dict[str, Any]]) -> None:
+    figures = timed({"eager": Form(-2.0), "int8": Form(-1.0)}, floors=[1.0], max_seconds=100)
+
+    assert figures["forms"] == {"eager": 2.0, "int8": 1.0}
+    assert (figures["interval"], figures["rounds"]) == (None, 0)
+    assert figures["unsettled_because"].startswith("only 0 rounds were undisturbed")
+
+
+def test_every_form_runs_once_however_little_time_there_is(timed: Callable[..., dict[str, Any]]) -> None:
+    figures = timed({"eager": Form(2.0), "int8": Form(1.0)}, max_seconds=1e-9)
+
+    assert (figures["value"], figures["interval"]) == (2.0, None)
