@@ -128,7 +128,10 @@ class Result:
         try:
             write_atomically(path, self.to_json().encode())
         except OSError as error:
-            raise ResultsError(f"the results cannot be written: {error}", path=path) from error
+            remedy = "name a file that can be written as `results` in [qgate]"
+            raise ResultsError(
+                f"the results cannot be written: {error.strerror or error}; {remedy}", path=path
+            ) from error
 
 
 def table_name(metric: str, where: Mapping[str, str] | None) -> str:

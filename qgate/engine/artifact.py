@@ -74,7 +74,8 @@ def write_artifact(path: Path, content: bytes) -> Artifact:
     try:
         write_atomically(path, content)
     except OSError as error:
-        raise ArtifactError(f"cannot be written: {error.strerror or error}", path=path) from error
+        remedy = "name a folder that can be written as `artifacts` in [qgate], or for `qgate export` with --output"
+        raise ArtifactError(f"cannot be written: {error.strerror or error}; {remedy}", path=path) from error
     return Artifact(path=str(path), bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 
