@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,6 +12,7 @@ from small_networks import NETWORKS, Fork
 from torch import nn
 
 from qgate import hookimpl
+from qgate.blessed import measured_entries
 from qgate.config.model import (
     DataConfig,
     GateConfig,
@@ -24,7 +26,7 @@ from qgate.config.model import (
     TimingConfig,
 )
 from qgate.engine.artifact import load_artifact, read_header
-from qgate.engine.factory import FactoryDataset
+from qgate.engine.factory import FactoryDataset, FactoryLoader
 from qgate.engine.load import Inputs
 from qgate.engine.progress import Silent
 from qgate.engine.run import Run
@@ -38,6 +40,7 @@ from qgate.quantization.backends import FbgemmBackend
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qgate.blessed import Entry
     from qgate.results import ModelResult
 
 PLACE = Place(Path("qgate.toml"), 1)
@@ -58,38 +61,52 @@ class Plugin:
         return [Mean]
 
 
+NUM_SAMPLES = 12
+ENVIRONMENT = {"cpu": "this", "isa": ["avx2"], "num_threads": 1}
+
+
+def images(seed: int = 0) -> torch.Tensor:
+    return torch.randn(NUM_SAMPLES, 3, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def dataset(inputs: torch.Tensor, target: object = None) -> FactoryDataset:
+    return FactoryDataset([(image, target) for image in inputs], "images")
+
+
 @pytest.fixture
 def gate(tmp_path: Path) -> Callable[..., ModelResult]:
     """Run a gate; `thresholds` are limits by metric, and the other arguments what it works on."""
 
-    def run(
+    def run(  # noqa: PLR0913  # all that a test may change
         thresholds: dict[str, dict[str, float]],
         *,
         module: nn.Module | None = None,
         target: object = None,
         timing: bool = True,
         open_inputs: Callable[[], Inputs] | None = None,
+        blessed: dict[str, Entry] | None = MappingProxyType({}),
+        evaluation: torch.Tensor | None = None,
+        max_overlap: float = 1.0,
         **recipe: Any,
     ) -> ModelResult:
         module = module or NETWORKS["residual"].module()
-        images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-        data = FactoryDataset([(image, target) for image in images], "images")
-        inputs = Inputs(LoadedModel(module, (images[:1],)), data, data)
+        judged = images(1) if evaluation is None else evaluation
+        inputs = Inputs(LoadedModel(module, (judged[:1],)), dataset(images()), dataset(judged, target))
         split = SplitConfig("factory", None, PLACE)
         model = ModelConfig(
             name="net",
             loader="factory",
-            options=None,
-            data=DataConfig(SplitConfig("factory", None, PLACE, 4), split),
+            options=FactoryLoader.Options("module:net"),
+            data=DataConfig(SplitConfig("factory", None, PLACE, 4), split, max_overlap=max_overlap),
             quantization=QuantizationConfig(PLACE, activation=ObserverConfig("minmax"), **recipe),
-            timing=TimingConfig(warmup_rounds=1, max_seconds=0.05),
+            timing=TimingConfig(warmup_rounds=1, max_seconds=30),
             thresholds={name: ThresholdConfig(name, limits, PLACE) for name, limits in thresholds.items()},
             place=PLACE,
         )
         config = GateConfig(tmp_path / "qgate.toml", "0" * 64, Settings(artifacts=tmp_path), {"net": model})
         registry = load_registry(plugins=[(Plugin(), "test")])
-        return Run(config, model, registry, {"cpu": "this"}, Silent()).judged(
-            open_inputs or (lambda: inputs), timing=timing
+        return Run(config, model, registry, ENVIRONMENT, Silent()).judged(
+            open_inputs or (lambda: inputs), blessed=blessed, timing=timing
         )
 
     return run
@@ -106,11 +123,10 @@ def test_every_limit_is_measured_on_the_reloaded_artifact(gate: Any, tmp_path: P
     result = gate(LIMITS)
 
     assert statuses(result) == {"mean": "passed", "size_reduction": "passed", "speedup": "passed"}
-    assert result.num_evaluation_samples == 6
-    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert result.num_evaluation_samples == NUM_SAMPLES
     with torch.no_grad():
-        float32 = NETWORKS["residual"].module()(images).mean()
-        int8 = torch.stack([load_artifact(tmp_path / "net.pt")(image[None]).mean() for image in images]).mean()
+        float32 = NETWORKS["residual"].module()(images(1)).mean()
+        int8 = torch.stack([load_artifact(tmp_path / "net.pt")(image[None]).mean() for image in images(1)]).mean()
     assert result.metrics["mean"]["baseline"] == pytest.approx(float(float32), abs=1e-6)
     assert result.metrics["mean"]["candidate"] == pytest.approx(float(int8), abs=1e-6)
     assert result.artifact.path == "net.pt"
@@ -211,6 +227,80 @@ def test_without_timing_a_speed_limit_is_an_error(gate: Any) -> None:
 def test_the_steps_times_add_up(gate: Any) -> None:
     seconds = gate(LIMITS).seconds
 
-    steps = {"load", "quantize", "calibrate", "artifact", "reload", "evaluate", "metrics", "timing"}
-    assert set(seconds) == {*steps, "total"}
+    steps = set(seconds) - {"total"}
+    assert {"load", "hash", "calibrate", "quantize", "artifact", "reload", "evaluate", "metrics", "timing"} <= steps
     assert sum(seconds[step] for step in steps) == pytest.approx(seconds["total"], rel=0.1)
+
+
+def test_the_same_data_for_both_is_counted_in_full(gate: Any) -> None:
+    result = gate({"mean": {"max_drop": 1.0}}, evaluation=images(0).flip(0))
+
+    assert result.calibration_overlap == 4
+    assert result.notes == (
+        "4 of 4 calibration samples (100%) are evaluation samples too, by content: int8's accuracy is flattered",
+    )
+    assert statuses(result) == {"mean": "passed"}
+
+
+def test_data_that_nothing_shares_has_no_note(gate: Any) -> None:
+    result = gate({"mean": {"max_drop": 1.0}})
+
+    assert (result.calibration_overlap, result.notes) == (0, ())
+
+
+def test_too_great_an_overlap_is_an_error_before_anything_is_calibrated(gate: Any) -> None:
+    result = gate(LIMITS, evaluation=images(0), max_overlap=0.5)
+
+    assert statuses(result) == dict.fromkeys(LIMITS, "error")
+    assert "max_overlap allows 50%" in result.verdicts[0].message
+    assert "calibrate" not in result.seconds
+    assert result.artifact is None
+
+
+REGRESSION = {"mean": {"max_regression": 0.001}, "size_reduction": {"lower_bound": -50.0}}
+
+
+def bless(result: ModelResult) -> dict[str, Entry]:
+    return dict(measured_entries(result.metrics, result.conditions))
+
+
+def test_without_blessed_results_a_regression_is_an_error(gate: Any) -> None:
+    result = gate(REGRESSION)
+
+    assert statuses(result) == {"mean": "error", "size_reduction": "passed"}
+    assert "no blessed results to compare with; write them: " in result.verdicts[0].message
+
+
+def test_what_is_being_blessed_passes_and_so_does_the_same_again(gate: Any) -> None:
+    first = gate(REGRESSION, blessed=None)
+    second = gate(REGRESSION, blessed=bless(first))
+
+    for result in (first, second):
+        verdict = result.verdicts[0]
+        assert (verdict.status, verdict.measured, verdict.interval) == ("passed", 0.0, (0.0, 0.0))
+
+
+def test_the_conditions_change_with_the_labels_and_the_images_alone(gate: Any) -> None:
+    limits = {"mean": {"max_drop": 1.0}}
+    base, relabelled, other, ignored = (
+        gate(limits, **changes).conditions["data_sha256"]
+        for changes in ({}, {"target": "cat"}, {"evaluation": images(2)}, {"ignored_scope": ("stem.*",)})
+    )
+
+    assert len({base, relabelled, other}) == 3
+    assert ignored == base
+
+
+def test_other_evaluation_data_is_not_comparable(gate: Any) -> None:
+    blessed = bless(gate(REGRESSION, blessed=None))
+
+    verdict = gate(REGRESSION, blessed=blessed, target="cat").verdicts[0]
+
+    assert (verdict.status, verdict.measured) == ("error", None)
+    assert verdict.message.startswith("not comparable: the blessed value is of other evaluation data; ")
+
+
+def test_a_run_that_crashes_in_a_metric_blesses_no_accuracy(gate: Any) -> None:
+    result = gate(LIMITS, target="crash", blessed=None)
+
+    assert set(bless(result)) == {"size_reduction"}
