@@ -83,13 +83,15 @@ def _say(error: LayerError) -> str:
         )
     low, high = error.span
     return (
-        f'the output of "{error.layer}": it spans {low:.4g} to {high:.4g}, and with scale {error.scale:.4g} and zero '
-        f"point {error.zero_point}, {error.clipped:.0%} of its values are clipped and {error.snr:.1f} dB are kept; "
-        f"{_remedy(error)}"
+        f'the quantization behind "{error.layer}": float32\'s values span {low:.4g} to {high:.4g}, and with scale '
+        f"{error.scale:.4g} and zero point {error.zero_point}, {error.clipped:.0%} of them are clipped and "
+        f"{error.snr:.1f} dB are kept; {_remedy(error)}"
     )
 
 
 def _remedy(error: LayerError) -> str:
+    if not error.finite:
+        return "the artifact is damaged: export the model again"
     if error.clipped:
         return "the range is too narrow: calibrate on more samples, or with an activation observer that clips less"
     return "the range is too wide: look for outliers in the calibration data, or use the histogram observer"

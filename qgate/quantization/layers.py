@@ -16,7 +16,7 @@ from qgate.quantization.prepare import matching, quiet_torch_ao
 from qgate.quantization.readers import ELEMENTWISE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch.ao.quantization.backend_config import BackendConfig
 
@@ -138,18 +138,18 @@ class _OwnErrors(torch.fx.Interpreter):
     def _quantization_error(self, node: torch.fx.Node, real: torch.Tensor, value: torch.Tensor) -> LayerError:
         found, source = value.dequantize(), node.all_input_nodes[0]
         reader = self._reader(node)
-        snr = signal_to_noise(real, found) if reader is None else signal_to_noise(reader(real), reader(found))
+        snr = signal_to_noise(reader(real), reader(found))
         error = LayerError(self.names.get(source.name, source.name), snr, _is_finite(found))
         if value.qscheme() != torch.per_tensor_affine:
             return error
         scale, zero_point, span = value.q_scale(), value.q_zero_point(), (float(real.min()), float(real.max()))
         return LayerError(error.layer, snr, error.finite, _clipped(real, value), scale, zero_point, span)
 
-    def _reader(self, node: torch.fx.Node) -> Any:
-        """Find the activation function that alone reads a value: what counts is the error behind it."""
+    def _reader(self, node: torch.fx.Node) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Find the activation function that alone reads a value, for what counts is the error behind it."""
         readers = {user for dequantized in node.users for user in dequantized.users}
         reader = self.floats.get(str(readers.pop().target)) if len(readers) == 1 else None
-        return reader.forward if isinstance(reader, ELEMENTWISE) else None
+        return (lambda value: reader(value.clone())) if isinstance(reader, ELEMENTWISE) else _as_is
 
 
 class _Values(torch.fx.Interpreter):
@@ -182,7 +182,11 @@ def _clipped(real: torch.Tensor, value: torch.Tensor) -> float:
 
 
 def _is_finite(value: torch.Tensor) -> bool:
-    return bool(torch.isfinite(value.dequantize()).all())
+    return bool(torch.isfinite(value.dequantize()).all())  # a float tensor gives itself
+
+
+def _as_is(value: torch.Tensor) -> torch.Tensor:
+    return value
 
 
 def _copy(value: Any) -> Any:
