@@ -116,6 +116,28 @@ def test_a_bug_is_an_internal_error(project: Project) -> None:
 
 
 @pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("qgate.engine.gate.Gate", "preflight"),
+        ("qgate.pytest_session", "properties"),
+        ("qgate.pytest_outcome", "run_properties"),
+        ("qgate.reporting.console", "render"),
+    ],
+    ids=["before the tests", "in an item", "at the end", "in the summary"],
+)
+@pytest.mark.parametrize("limits", [HELD, MISSED], ids=["held", "missed"])
+def test_a_bug_is_an_internal_error_wherever_it_is(project: Project, module: str, name: str, limits: str) -> None:
+    project.configure(limits)
+    bug = f"\nimport qgate.pytest_session, qgate.reporting.console, qgate.pytest_outcome\n{module}.{name} = None\n"
+    project.write("conftest.py", project.text("conftest.py") + bug)
+
+    result = project.pytester.runpytest_subprocess("--qgate")
+
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    assert "'NoneType' object is not callable" in result.stdout.str() + result.stderr.str()
+
+
+@pytest.mark.parametrize(
     "flags",
     [
         ("-W", "error"),

@@ -42,3 +42,57 @@ def test_a_mistake_stops_the_controller(project: Project) -> None:
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["ERROR: qgate.toml:*: the evaluation data is empty"])
+
+
+def test_one_worker_runs_the_gate_of_a_model_for_both(project: Project) -> None:
+    project.configure(MISSED, SIZE)
+    note = "open(f\"ran-{os.environ.get('PYTEST_XDIST_WORKER', 'controller')}\", \"w\").close()"
+    model = project.text("toy.py").replace("def model():", f"import os\n\n\ndef model():\n    {note}")
+    project.write("toy.py", model)
+
+    result = project.pytester.runpytest_subprocess("--qgate", "-n2", "-v")
+
+    result.assert_outcomes(passed=2, failed=1)
+    judged = {line.split("]")[0] for line in result.outlines if line.startswith("[gw") and "qgate.toml::" in line}
+    assert judged == {"[gw0", "[gw1"}
+    ran = {path.name for path in project.root.glob("ran-gw*")}
+    assert len(ran) == 1, ran
+    assert len(project.results()["models"]["toy"]["verdicts"]) == 3
+
+
+@pytest.mark.parametrize("scheme", ["loadscope", "loadfile", "loadgroup", "worksteal", "each"])
+def test_every_scheme_of_distribution_gives_the_same_verdict(project: Project, scheme: str) -> None:
+    project.configure(MISSED, models=("toy", "small"))
+
+    result = project.pytester.runpytest_subprocess("--qgate", "-n2", f"--dist={scheme}")
+
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    result.stdout.fnmatch_lines(["qgate: FAILED, 2 of 4 limits not held*"])
+    assert list(project.results()["models"]) == ["toy", "small"]
+
+
+def test_a_deselection_in_workers_is_called_partial(project: Project) -> None:
+    result = project.pytester.runpytest_subprocess("--qgate", "-n2", "-k", "max_drop")
+
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["qgate: PARTIAL, 1 limit held; 1 limit not judged"])
+    assert project.results()["not_judged"] == ["toy: accuracy lower_bound"]
+
+
+def test_the_first_failure_ends_the_workers_and_is_shown(project: Project) -> None:
+    project.configure(MISSED)
+
+    result = project.pytester.runpytest_subprocess("--qgate", "-n2", "-x")
+
+    assert result.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+    result.stdout.fnmatch_lines(["qgate: FAILED, 1 of *toy accuracy lower_bound*"])
+
+
+def test_a_bug_in_a_worker_is_an_internal_error(project: Project) -> None:
+    bug = "\nimport qgate.pytest_session as session\nsession.properties = None\n"
+    project.write("conftest.py", project.text("conftest.py") + bug)
+
+    result = project.pytester.runpytest_subprocess("--qgate", "-n2")
+
+    assert result.ret == pytest.ExitCode.INTERNAL_ERROR
+    result.stdout.fnmatch_lines(["qgate: a bug in qgate or in a plugin*"])
