@@ -116,6 +116,9 @@ class Metric(Protocol):
 
     One protocol serves the point value (weights of one), the paired bootstrap (the same random weights for both
     arms) and slices.
+
+    A metric that needs no labels sets `compares_with` to "float32" (without the attribute: "targets"): then `target`
+    is float32's prediction of the same sample. The float32 arm is compared with itself.
     """
 
     name: ClassVar[str]

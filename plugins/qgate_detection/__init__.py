@@ -23,10 +23,11 @@ def qgate_register_datasets() -> list[type[Dataset]]:
 
 @hookimpl
 def qgate_register_metrics() -> list[type[Metric]]:
-    """Provide `map`, `map50` and `iou`."""
+    """Provide `map`, `map50` and `iou`, and of the metrics without labels `agreement` and `invented`."""
+    from qgate_detection.agreement import Agreement, Invented
     from qgate_detection.metrics import MeanAveragePrecision, MeanAveragePrecision50, MeanIoU
 
-    return [MeanAveragePrecision, MeanAveragePrecision50, MeanIoU]
+    return [MeanAveragePrecision, MeanAveragePrecision50, MeanIoU, Agreement, Invented]
 
 
 @hookimpl

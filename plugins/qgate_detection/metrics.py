@@ -84,7 +84,7 @@ class MeanAveragePrecision(BoxMetric):
             defined = matches.num_targets @ by_image > 0
             total += np.where(defined, average_precision(matches, by_image), 0.0)
             num_classes += defined
-        return _mean(total, num_classes)
+        return ratio(total, num_classes)
 
     def slices(self) -> Mapping[str, Sequence[str]]:
         """List the classes, and COCO's small, medium and large targets."""
@@ -142,7 +142,7 @@ class MeanIoU(BoxMetric):
         num_images = weights.shape[1]
         total = weights @ np.bincount(image, overlap, minlength=num_images)
         num_targets = weights @ np.bincount(image, minlength=num_images)
-        return _mean(total, num_targets)
+        return ratio(total, num_targets)
 
     def slices(self) -> Mapping[str, Sequence[str]]:
         """List the classes."""
@@ -192,7 +192,8 @@ def split_by_class(pool: BoxPool, matches: Matches, num_classes: int, num_images
     ]
 
 
-def _mean(total: Floats, count: Floats) -> Floats:
+def ratio(total: Floats, count: Floats) -> Floats:
+    """Divide weighted sums by the weighted number of their terms, both (rows,); NaN where there is none."""
     mean = np.full(len(total), np.nan)
     np.divide(total, count, out=mean, where=count > 0)
     return mean

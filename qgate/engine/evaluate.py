@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qgate.engine.progress import Progress
     from qgate.protocols import Dataset, LoadedModel, Metric, Sample
 
-__all__ = ["Arms", "brief", "evaluate", "naming", "postprocess", "read_sample", "run_arm"]
+__all__ = ["Arms", "brief", "compares_with_float32", "evaluate", "naming", "postprocess", "read_sample", "run_arm"]
 
 Arms = dict[str, torch.nn.Module]
 
@@ -42,7 +42,8 @@ def evaluate(
     for sample, predictions in _predictions(loaded, arms, dataset):
         for arm, prediction in predictions.items():
             for metric in metrics[arm].values():
-                _update(metric, sample, prediction, arm)
+                compared = predictions["float32"] if compares_with_float32(metric) else sample.target
+                _update(metric, sample.id, prediction, compared, arm)
         targets.append(digest(sample.target))
         progress.advance()
     return targets
@@ -115,13 +116,21 @@ def naming(step: str, sample: Sample) -> Iterator[None]:
         raise ModelError(f'{step} failed at sample "{sample.id}": {brief(error)}') from error
 
 
-def _update(metric: Metric, sample: Sample, prediction: Any, arm: str) -> None:
+def compares_with_float32(metric: Metric | type[Metric]) -> bool:
+    """Say whether a metric compares with float32's predictions and needs no targets. Raises `PluginError`."""
+    said = getattr(metric, "compares_with", "targets")
+    if said not in ("float32", "targets"):
+        raise PluginError(f'metric "{metric.name}": compares_with is {said!r}; expected "targets" or "float32"')
+    return bool(said == "float32")
+
+
+def _update(metric: Metric, sample_id: str, prediction: Any, compared: Any, arm: str) -> None:
     try:
-        metric.update(sample.id, prediction, sample.target)
+        metric.update(sample_id, prediction, compared)
     except QGateError:
         raise
     except Exception as error:
-        raise PluginError(f'metric "{metric.name}" failed at sample "{sample.id}" ({arm}): {brief(error)}') from error
+        raise PluginError(f'metric "{metric.name}" failed at sample "{sample_id}" ({arm}): {brief(error)}') from error
 
 
 def _cores() -> int:

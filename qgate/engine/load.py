@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qgate.engine.evaluate import compares_with_float32
 from qgate.engine.slices import check_slices
 from qgate.errors import DataError, ModelError, QGateError
 
@@ -26,13 +27,18 @@ class Inputs:
 
 
 def open_inputs(config: ModelConfig, registry: Registry) -> Inputs:
-    """Load the model and open its data. Raises `ModelError`, `DataError`, `ConfigError` for a slice that is none."""
+    """Load the model and open its data; evaluation data needs targets only where a limited metric does.
+
+    Raises `ModelError`, `DataError`, `ConfigError` for a slice that is none.
+    """
     loaded = load_model(config, registry)
     check_slices(config, registry, loaded.class_names)
+    limited = [registry.metrics.get(name) for name in config.thresholds if name in registry.metrics]
+    targets = not all(map(compares_with_float32, limited))
     return Inputs(
         loaded,
         _open_split("calibration", config.data.calibration, registry, loaded, require_targets=False),
-        _open_split("evaluation", config.data.evaluation, registry, loaded, require_targets=True),
+        _open_split("evaluation", config.data.evaluation, registry, loaded, require_targets=targets),
     )
 
 
