@@ -27,7 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--config", type=Path, required=True)
     text = parser.parse_args().config.read_text()
-    text = re.sub(r"max_seconds\s*=.*", "max_seconds = 10", text)
+    text = re.sub(r"max_seconds\s*=.*", "max_seconds = 60", text)
     table = Table("limit out of reach", "exit code", "failed in JUnit", box=None)
     sound = row(table, text, "none", 0)
     for found in LIMIT.finditer(text):
