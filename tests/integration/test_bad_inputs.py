@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
-NUM_IMAGES = 6
+NUM_IMAGES = 12  # with fewer than ten nothing can be said of a drop
 MANY_SECONDS = 5  # one of these runs takes a few tenths; calibrating and evaluating take longer than this
 
 CONFIG = """
@@ -56,6 +56,13 @@ class Project:
     def evaluate_on(self, kind: str) -> None:
         """Write `qgate.toml`."""
         (self.root / "qgate.toml").write_text(CONFIG.format(evaluation=EVALUATIONS[kind]), encoding="utf-8")
+
+    def add_slice(self, where: str) -> int:
+        """Limit a slice in `qgate.toml`; give the line of its table."""
+        line = self.add_line("qgate.toml", "[[models.digits.thresholds.map.slices]]")
+        self.add_line("qgate.toml", f"where = {{ {where} }}")
+        self.add_line("qgate.toml", "max_drop = 1.0")
+        return line
 
     def add_line(self, name: str, line: str) -> int:
         """Append a line to a file; give its number."""
@@ -256,6 +263,49 @@ def two_names(project: Project) -> str:
     return "yolo/data.yaml: names 2 classes, the model has 10; *"
 
 
+def unknown_class(project: Project) -> str:
+    line = project.add_slice('class = "zreo"')
+    return slices_of(line) + 'metric "map" has no class "zreo"; did you mean "zero"?'
+
+
+def unknown_size(project: Project) -> str:
+    line = project.add_slice('class = "zero", size = "tiny"')
+    return slices_of(line) + 'metric "map" has no size "tiny"; expected one of large, medium, small'
+
+
+def unknown_kind(project: Project) -> str:
+    line = project.add_slice('clas = "zero"')
+    return slices_of(line) + 'metric "map" has no slices by "clas"; did you mean "class"?'
+
+
+def slices_of(line: int) -> str:
+    return f"qgate.toml:{line}: [[]models.digits.thresholds.map.slices] where: "
+
+
+def truncated_blessed_results(project: Project) -> str:
+    (project.root / "qgate-blessed.json").write_text('{"schema_version": 1, "models": {"dig', encoding="utf-8")
+    return (
+        "*qgate-blessed.json: is no file of blessed results (JSONDecodeError: *); take it back from version control, *"
+    )
+
+
+def blessed_results_of_another_schema(project: Project) -> str:
+    (project.root / "qgate-blessed.json").write_text('{"schema_version": 9, "models": {}}', encoding="utf-8")
+    return "*qgate-blessed.json: is no file of blessed results (ValueError: schema_version is 9, this qgate reads 1); *"
+
+
+def blessed_results_that_are_not_text(project: Project) -> str:
+    (project.root / "qgate-blessed.json").write_bytes(b"\xff\xfe\x00")
+    return "*qgate-blessed.json: is no file of blessed results (UnicodeDecodeError: *"
+
+
+def a_blessed_text_for_a_number(project: Project) -> str:
+    entry = {"value": "0.5", "conditions": {}}
+    document = {"schema_version": 1, "models": {"digits": {"map": entry}}}
+    (project.root / "qgate-blessed.json").write_text(json.dumps(document), encoding="utf-8")
+    return "*qgate-blessed.json: is no file of blessed results (ValueError: a blessed value is '0.5'); *"
+
+
 @dataclass(frozen=True)
 class Case:
     """How a project is spoilt; `spoil` gives a pattern of the message."""
@@ -286,8 +336,15 @@ COCO = (
     no_annotations,
     nine_categories,
 )
+SLICES = (unknown_class, unknown_size, unknown_kind)
+BLESSED = (
+    truncated_blessed_results,
+    blessed_results_of_another_schema,
+    blessed_results_that_are_not_text,
+    a_blessed_text_for_a_number,
+)
 CASES = (
-    *(Case(spoil, "coco") for spoil in (*CHECKPOINTS, *COCO)),
+    *(Case(spoil, "coco") for spoil in (*CHECKPOINTS, *COCO, *SLICES, *BLESSED)),
     *(Case(spoil, "yolo") for spoil in (*YOLO, two_names, calibration_image_of_no_bytes)),
     Case(missing_image_by_list, "list"),
 )
@@ -300,7 +357,7 @@ def test_the_sound_project_is_judged(project: Project, evaluation: str, capsys: 
     outcome = in_process(capsys)("check")
 
     assert outcome.code == 0, outcome
-    assert "digits: calibrate (6): " in outcome.err
+    assert f"digits: calibrate ({NUM_IMAGES}): " in outcome.err
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -319,9 +376,10 @@ def test_the_command_line_refuses_in_one_line_before_anything_slow(
     assert not (project.root / ".qgate").exists()
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in CASES if case.spoil in {malicious_model, class_99, missing_image_by_coco}], ids=str
-)
+SEEN_BY_PYTEST = {malicious_model, class_99, missing_image_by_coco, unknown_class}
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.spoil in SEEN_BY_PYTEST], ids=str)
 def test_pytest_refuses_in_one_line_before_anything_slow(project: Project, case: Case) -> None:
     project.evaluate_on(case.evaluation)
     expected = case.spoil(project)
@@ -335,3 +393,42 @@ def test_pytest_refuses_in_one_line_before_anything_slow(project: Project, case:
     assert "digits: " not in process.stdout
     assert "Traceback" not in process.stdout
     assert {path.name for path in project.root.iterdir()} == {"coco", "digits.pt", "qgate.toml", "yolo"}
+
+
+def test_a_sound_slice_is_judged_and_one_without_targets_is_an_error(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.evaluate_on("coco")
+    project.add_slice('size = "medium"')
+    project.add_slice('class = "zero", size = "large"')  # no digit is larger than 96 pixels
+
+    outcome = in_process(capsys)("check")
+
+    assert outcome.code == 1, outcome
+    verdicts = json.loads((project.root / ".qgate" / "results.json").read_text())["models"]["digits"]["verdicts"]
+    assert [(verdict["slice"], verdict["status"]) for verdict in verdicts] == [
+        (None, "passed"),
+        ({"size": "medium"}, "passed"),
+        ({"class": "zero", "size": "large"}, "error"),
+    ]
+    assert "map[class=zero,size=large] max_drop: the slice rests on 0 targets, fewer than min_samples = 10" in " ".join(
+        outcome.out.split()
+    )
+
+
+def test_calibrating_on_the_evaluation_images_is_refused_where_it_is_forbidden(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.evaluate_on("yolo")
+    for path in (project.root / "yolo" / "images").iterdir():  # other names, the same content
+        path.rename(path.with_stem(f"renamed-{path.stem}"))
+    for path in (project.root / "yolo" / "labels").iterdir():
+        path.rename(path.with_stem(f"renamed-{path.stem}"))
+    config = project.root / "qgate.toml"
+    config.write_text(config.read_text().replace("[models.digits.data]", "[models.digits.data]\nmax_overlap = 0.5"))
+
+    outcome = in_process(capsys)("check")
+
+    assert outcome.code == 1, outcome
+    assert f"{NUM_IMAGES} of {NUM_IMAGES} calibration samples (100%) are evaluation samples too" in outcome.out
+    assert "digits: calibrate" not in outcome.err
