@@ -145,7 +145,7 @@ def load_results(path: Path) -> Result:
         document = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultsError("no results yet; run `qgate check` or `pytest --qgate` first", path=path) from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ResultsError(f"cannot be read as JSON ({error}); run the gate again", path=path) from None
     return result_from_document(document, path)
 

@@ -51,7 +51,12 @@ def strict_json(text: str) -> Any:
 def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
     path = tmp_path / "new" / "results.json"
     saved = result(
-        net=model(verdict(interval=(0.001, 0.009), slice={"class": "person"}), verdict("error", measured=None)),
+        net=model(
+            verdict("inconclusive", interval=(0.001, 0.009), slice={"class": "person"}, samples_needed=500),
+            verdict("error", measured=None),
+            conditions={"seed": 0, "evaluator": {"size": [1, 2]}},
+            calibration_overlap=3,
+        ),
         other=model(artifact=None, notes=()),
     )
 
@@ -69,6 +74,27 @@ def test_a_number_that_does_not_exist_is_null(bad: float, tmp_path: Path) -> Non
 
     assert document["verdicts"][0]["measured"] is None
     assert document["metrics"]["map"] == {"drop": None, "slices": {"a": [1.0, None]}}
+
+
+def test_an_interval_that_does_not_exist_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    result(net=model(verdict(interval=(NAN, 0.1)))).save(path)
+
+    assert load_results(path).models["net"].verdicts[0].interval is None
+
+
+def test_what_an_older_qgate_did_not_write_is_left_out(tmp_path: Path) -> None:
+    document = json.loads(result().to_json())
+    for field in ("conditions", "calibration_overlap", "notes"):
+        del document["models"]["net"][field]
+    del document["models"]["net"]["verdicts"][0]["samples_needed"]
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(document))
+
+    loaded = load_results(path).models["net"]
+
+    assert (loaded.conditions, loaded.calibration_overlap, loaded.notes) == ({}, None, ())
+    assert loaded.verdicts[0].samples_needed is None
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
@@ -97,6 +123,10 @@ DAMAGES: dict[str, Callable[[Any], Any]] = {
     "unknown status": lambda document: document["models"]["net"]["verdicts"][0].update(status="fine"),
     "text for a number": lambda document: document["models"]["net"]["verdicts"][0].update(measured="0.1"),
     "text for a figure": lambda document: document["models"]["net"]["metrics"]["map"].update(baseline="0.1"),
+    "text for an interval": lambda document: document["models"]["net"]["verdicts"][0].update(interval="wide"),
+    "text in an interval": lambda document: document["models"]["net"]["verdicts"][0].update(interval=["0.1", "0.2"]),
+    "half an interval": lambda document: document["models"]["net"]["verdicts"][0].update(interval=[0.1]),
+    "number for an interval": lambda document: document["models"]["net"]["verdicts"][0].update(interval=0.1),
     "text for a time": lambda document: document["models"]["net"]["seconds"].update(total="long"),
     "list of models": lambda document: document.update(models=[]),
 }
@@ -114,7 +144,7 @@ def test_a_damaged_document_is_one_line_that_names_the_file(damage: str, tmp_pat
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"null"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"null", b"[" * 100_000])
 def test_what_is_no_document_is_an_error(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_bytes(content)

@@ -28,7 +28,7 @@ METRICS: dict[str, dict[str, Any]] = {
 VERDICTS = (
     Verdict("size_reduction", "lower_bound", 0.7, 0.743, "passed"),
     Verdict("speedup", "lower_bound", 1.4, 1.45, "inconclusive", "the interval holds the limit", interval=(1.3, 1.5)),
-    Verdict("map", "max_drop", 0.015, 0.0231, "failed", REASON),
+    Verdict("map", "max_drop", 0.015, 0.0231, "failed", REASON, interval=(0.0171, 0.0292)),
     Verdict("map", "max_drop", 0.05, 0.01, "passed", slice={"class": "traffic light"}),
     Verdict("map", "max_regression", 0.005, None, "error", "there are no blessed results to compare with"),
     Verdict("map", "lower_bound", 0.3, 0.3162, "passed"),
@@ -47,7 +47,7 @@ def row_of(text: str, name: str) -> list[str]:
 
 
 def test_the_worst_limit_comes_first() -> None:
-    text = render(make_result(*VERDICTS))
+    text = render(make_result(*VERDICTS), width=100)
 
     starts = [text.index(f"\n{name} ") for name in ("map max_regression", "map max_drop", "speedup lower_bound")]
     passed = [text.index(f"\n{name}") for name in ("map lower_bound", "size_reduction lower_bound", "map[class")]
@@ -57,10 +57,12 @@ def test_the_worst_limit_comes_first() -> None:
 def test_a_margin_is_what_is_left_of_the_limit_on_either_side() -> None:
     text = render(make_result(*VERDICTS), width=200)
 
-    assert row_of(text, "map max_drop") == ["0.3393", "0.3162", "0.0231", "<=", "0.015", "-0.0081", "failed"]
+    assert row_of(text, "map max_drop") == [
+        *("0.3393", "0.3162", "0.0231", "0.0171..0.0292", "<=", "0.015", "-0.0081", "failed")
+    ]
     assert row_of(text, "map lower_bound") == ["0.3393", "0.3162", "0.3162", ">=", "0.3", "+0.0162", "passed"]
     assert row_of(text, "speedup lower_bound") == [
-        *("103.1", "ms", "70.7", "ms", "1.45x", ">=", "1.4x", "+0.05x", "inconclusive")
+        *("103.1", "ms", "70.7", "ms", "1.45x", "1.30x..1.50x", ">=", "1.4x", "+0.05x", "inconclusive")
     ]
     size = row_of(text, "size_reduction lower_bound")
     assert size == ["186.61", "MB", "47.97", "MB", "74.3%", ">=", "70%", "+4.3%", "passed"]
@@ -73,7 +75,7 @@ def test_a_slice_does_not_borrow_the_whole_set_s_figures() -> None:
     assert row_of(text, "map[class=traffic light] max_drop") == ["-", "-", "0.0100", "<=", "0.05", "+0.0400", "passed"]
 
 
-@pytest.mark.parametrize("width", [80, 100, 140])
+@pytest.mark.parametrize("width", [100, 120, 140])
 def test_rows_are_not_wrapped_and_words_are_not_cut(width: int) -> None:
     verdicts = VERDICTS[:3] + VERDICTS[4:]  # the name of a slice may be too long for any terminal
     text = render(make_result(*verdicts), width=width)
@@ -84,6 +86,53 @@ def test_rows_are_not_wrapped_and_words_are_not_cut(width: int) -> None:
         assert re.search(rf"^{verdict.metric} {verdict.limit} .* {verdict.status}$", text, re.MULTILINE)
     assert set(REASON.split()) <= set(text.split())
     assert " ".join(REASON.split()) in " ".join(text.split())
+
+
+def test_eighty_columns_hold_the_intervals_and_wrap_only_names() -> None:
+    text = render(make_result(*VERDICTS[:3], *VERDICTS[4:]), width=80)
+
+    assert all(len(line) <= 80 for line in text.splitlines() if "/home/someone" not in line)
+    figures = {
+        "map max_drop": "0.3393 0.3162 0.0231 0.0171..0.0292 <= 0.015 failed",
+        "speedup": "103.1 ms 70.7 ms 1.45x 1.30x..1.50x >= 1.4x inconclusive",
+        "size_reduction": "186.61 MB 47.97 MB 74.3% >= 70% passed",
+    }
+    for name, expected in figures.items():
+        assert " ".join(row_of(text, name)) == expected
+    assert "\nlower_bound\n" in text
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_name_wider_than_the_terminal_leaves_the_figures_whole(width: int) -> None:
+    wide = replace(VERDICTS[2], slice={"class": "a very long name of a class " * 5 + "x" * width})
+
+    text = render(make_result(wide), width=width)
+
+    assert "0.0171..0.0292" in text
+    (row,) = [line for line in text.splitlines() if "0.0171..0.0292" in line]
+    assert row.endswith(("<= 0.015 failed", "-0.0081 failed"))
+    table = text[text.index("\nlimit ") : text.index("failed: ")]
+    assert all(len(line) <= width for line in table.splitlines())
+
+
+def test_an_interval_is_in_the_unit_of_what_was_measured() -> None:
+    gain = replace(VERDICTS[2], measured=-0.001, interval=(-0.004, 0.0013))
+    faster = replace(VERDICTS[1], interval=(1.304, 1.5))
+
+    text = render(make_result(gain, faster), width=120)
+
+    assert "-0.0040..0.0013" in text
+    assert "1.30x..1.50x" in text
+
+
+def test_a_slice_shows_its_own_figures() -> None:
+    figures = {"where": {"class": "traffic light"}, "baseline": 0.6, "candidate": 0.59, "support": 40}
+    made = make_result(VERDICTS[3])
+    metrics = {"map": {**METRICS["map"], "limited_slices": [figures]}}
+
+    text = render(made.with_model("yolov5n", replace(made.models["yolov5n"], metrics=metrics)), width=120)
+
+    assert row_of(text, "map[class=traffic light] max_drop")[:3] == ["0.6000", "0.5900", "0.0100"]
 
 
 def test_a_figure_stays_with_its_name() -> None:
@@ -131,6 +180,7 @@ def test_markdown_is_a_table_whose_cells_hold_no_markup(capsys: pytest.CaptureFi
     MarkdownReporter().write(make_result(replace(VERDICTS[2], message="a|b *c* <d>")), None)
 
     out = capsys.readouterr().out
-    assert "| map max\\_drop | 0.3393 | 0.3162 | 0.0231 | \\<= 0.015 | -0.0081 | **failed** |\n" in out
+    assert "| map max\\_drop | 0.3393 | 0.3162 | 0.0231 | 0.0171..0.0292 | \\<= 0.015 | -0.0081 | **failed** |\n" in out
+    assert "| float32 | int8 | measured | interval | required | margin | verdict |\n" in out
     assert "a\\|b \\*c\\* \\<d\\>" in out
     assert "\N{NO-BREAK SPACE}" not in out
