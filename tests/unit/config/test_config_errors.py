@@ -213,6 +213,18 @@ MISTAKES = [
         "9: [models.m.data.calibration] num_samples: must be at least 1, got 0",
     ),
     Mistake(
+        "overlap-percent",
+        'format = "text"',
+        'format = "text"\nmax_overlap = 5',
+        "9: [models.m.data] max_overlap: must be at least 0 and at most 1, got 5.0",
+    ),
+    Mistake(
+        "overlap-misspelt",
+        'format = "text"',
+        'format = "text"\nmax_overlapp = 0.1',
+        '9: [models.m.data] unknown key "max_overlapp"; did you mean "max_overlap"?',
+    ),
+    Mistake(
         "approach",
         "backend",
         'approach = "qta"\nbackend',
@@ -398,8 +410,27 @@ MISTAKES = [
     Mistake(
         "slice-twice",
         "max_drop = 0.01",
-        '[[models.m.thresholds.map.slices]]\nwhere = { class = "a" }\nmax_drop = 0.1\n[[models.m.thresholds.map.slices]]\nwhere = { class = "a" }\nlower_bound = 0.1',
+        '[[models.m.thresholds.map.slices]]\nwhere = { class = "a" }\nmax_drop = 0.1\n'
+        '[[models.m.thresholds.map.slices]]\nwhere = { class = "a" }\nlower_bound = 0.1',
         "20: [models.m.thresholds.map.slices[1]] there is a slice of this `where` already; put all its limits into one",
+    ),
+    Mistake(
+        "slice-key",
+        "max_drop = 0.01",
+        '[[models.m.thresholds.map.slices]]\nwhere = { class = "a" }\nmin_sample = 9\nmax_drop = 0.1',
+        '18: [models.m.thresholds.map.slices[0]] unknown key "min_sample"; did you mean "min_samples"?',
+    ),
+    Mistake(
+        "slice-drop-type-alone",
+        "max_drop = 0.01",
+        '[[models.m.thresholds.map.slices]]\nwhere = { class = "a" }\nlower_bound = 0.1\ndrop_type = "relative"',
+        "19: [models.m.thresholds.map.slices[0]] drop_type says how max_drop is measured, and there is no max_drop",
+    ),
+    Mistake(
+        "slice-as-a-table",
+        "max_drop = 0.01",
+        '[models.m.thresholds.map.slices]\nwhere = { class = "a" }\nmax_drop = 0.1',
+        "16: [models.m.thresholds.map] slices: expected an array of values, got a table",
     ),
     Mistake(
         "slices-not-tables",

@@ -30,6 +30,7 @@ weights    = "weights/yolov5n.pt"
 image_size = 640
 [models.yolov5n.data]
 format      = "yolo"
+max_overlap = 0.1
 calibration = { path = "data/coco128.yaml", split = "train", num_samples = 64 }
 evaluation  = { path = "data/coco.yaml", split = "val" }
 [models.yolov5n.quantization]
@@ -48,6 +49,11 @@ max_drop    = 0.01
 drop_type   = "absolute"
 lower_bound = 0.25
 max_regression = 0.005
+[[models.yolov5n.thresholds.map.slices]]
+where       = { class = "person", size = "small" }
+min_samples = 20
+max_drop    = 0.02
+drop_type   = "relative"
 [models.yolov5n.thresholds.size_reduction]
 lower_bound = 0.70
 [models.yolov5n.thresholds.speedup]
@@ -87,6 +93,15 @@ MISTAKES = [
     Mistake("limit", "max_drop ", "max_dop "),
     Mistake("limit-string", "0.01", '"1%"'),
     Mistake("no-limit", "lower_bound = 0.70", ""),
+    Mistake("slice-without-where", 'where       = { class = "person", size = "small" }', ""),
+    Mistake("slice-of-nothing", '{ class = "person", size = "small" }', "{}"),
+    Mistake("slice-of-a-number", '"person"', "3"),
+    Mistake("slice-samples", "min_samples = 20", "min_samples = 0"),
+    Mistake("slice-key", "min_samples", "samples"),
+    Mistake("slice-without-limit", 'max_drop    = 0.02\ndrop_type   = "relative"', ""),
+    Mistake("slice-as-a-table", "[[models.yolov5n.thresholds.map.slices]]", "[models.yolov5n.thresholds.map.slices]"),
+    Mistake("slices-of-a-speed", "lower_bound = 1.3", "slices = [{ where = { class = 'a' }, lower_bound = 1.3 }]"),
+    Mistake("overlap", "max_overlap = 0.1", "max_overlap = 10"),
     Mistake("drop-of-a-speed", "lower_bound = 1.3", "max_drop = 1.3"),
 ]
 

@@ -51,7 +51,9 @@ def test_what_is_left_out_has_the_documented_default(write: Callable[[str], Path
     assert model.data.calibration.num_samples == 64
     assert model.data.evaluation.num_samples is None
     assert model.data.train is None
-    assert model.thresholds["map"].drop_type == "absolute"
+    assert model.data.max_overlap == 1.0
+    threshold = model.thresholds["map"]
+    assert (threshold.drop_type, threshold.where, threshold.slices) == ("absolute", None, ())
 
 
 def test_the_file_is_identified_by_its_bytes(write: Callable[[str], Path], registry: Registry) -> None:
@@ -169,6 +171,54 @@ thresholds.speedup.lower_bound = 1.3
     }
     assert thresholds["map"].drop_type == "relative"
     assert thresholds["speedup"].place.line == 10
+
+
+SLICES = """
+[[models.m.thresholds.error_rate.slices]]
+where = { class = "person", size = "small" }
+min_samples = 30
+max_drop = 0.1
+drop_type = "relative"
+upper_bound = 0.5
+
+[[models.m.thresholds.error_rate.slices]]
+where = { class = "car" }
+max_regression = 0.02
+"""
+
+
+def test_slices_have_limits_of_their_own(write: Callable[[str], Path], registry: Registry) -> None:
+    model = read_config(write(MINIMAL + "thresholds.error_rate.max_drop = 0.2\n" + SLICES), registry).models["m"]
+    person, car = model.thresholds["error_rate"].slices
+    assert (person.where, person.min_samples) == ({"class": "person", "size": "small"}, 30)
+    assert (person.limits, person.drop_type) == ({"max_drop": 0.1, "upper_bound": 0.5}, "relative")
+    assert (car.where, car.min_samples) == ({"class": "car"}, 10)
+    assert (car.limits, car.drop_type) == ({"max_regression": 0.02}, "absolute")
+    assert (person.metric, person.place.line, person.limit_places["upper_bound"].line) == ("error_rate", 9, 14)
+    assert (car.place.line, car.limit_places["max_regression"].line) == (16, 18)
+
+
+def test_slices_are_judged_after_their_metric(write: Callable[[str], Path], registry: Registry) -> None:
+    model = read_config(write(MINIMAL + SLICES), registry).models["m"]
+    assert model.thresholds["error_rate"].limits == {}  # limits of slices are enough
+    found = [(table.metric, table.where) for table in model.limit_tables]
+    assert found == [
+        ("map", None),
+        ("error_rate", None),
+        ("error_rate", {"class": "person", "size": "small"}),
+        ("error_rate", {"class": "car"}),
+    ]
+
+
+def test_slices_may_be_said_in_a_line(write: Callable[[str], Path], registry: Registry) -> None:
+    text = MINIMAL + 'thresholds.map.slices = [{ where = { class = "a" }, lower_bound = 0.3 }]\n'
+    (only,) = read_config(write(text), registry).models["m"].thresholds["map"].slices
+    assert (only.where, only.limits, only.place.line) == ({"class": "a"}, {"lower_bound": 0.3}, 7)
+
+
+def test_the_overlap_that_is_allowed_is_a_share(write: Callable[[str], Path], registry: Registry) -> None:
+    text = MINIMAL.replace("data = {", "data = { max_overlap = 0,")
+    assert read_config(write(text), registry).models["m"].data.max_overlap == 0.0
 
 
 def test_plugins_are_known_before_they_are_needed(write: Callable[[str], Path]) -> None:

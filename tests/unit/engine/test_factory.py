@@ -120,3 +120,20 @@ def test_equal_content_has_an_equal_fingerprint() -> None:
 
     assert prints[0] == prints[1]
     assert len(set(prints)) == 4
+
+
+def test_a_fingerprint_is_of_the_content_whatever_an_input_is_made_of() -> None:
+    image = np.arange(6.0)
+    dataset = data(
+        ({"image": image, "gain": 2}, 0),
+        ({"gain": 2, "image": torch.arange(6.0, dtype=torch.float64)}, 1),
+        ({"image": image + 1, "gain": 2}, 0),
+        ([image, image], 0),
+        ([image.copy(), image.copy()], 0),
+    )
+
+    prints = [dataset.fingerprint(index) for index in range(5)]
+
+    assert prints[0] == prints[1]
+    assert prints[3] == prints[4]
+    assert len(set(prints)) == 3
