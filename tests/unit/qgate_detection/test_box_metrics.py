@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 from coco_reference import Image, coco_class_average_precision, coco_evaluation, random_images
 
+from qgate.engine.figures import Comparison
 from qgate.errors import DataError, ModelError
+from qgate.resampled import decode
+from qgate.statistics import resamples
 from qgate_detection.boxes import Detections, Targets
 from qgate_detection.metrics import MeanAveragePrecision, MeanAveragePrecision50, MeanIoU
 
@@ -66,6 +69,43 @@ def test_a_resample_equals_pycocotools_on_the_repeated_images(seed: int) -> None
         stats = coco_evaluation([images[index] for index in np.repeat(np.arange(12), row)], len(CLASSES)).stats
         assert value == pytest.approx(stats[0], abs=1e-9)
         assert small_value == pytest.approx(stats[3], abs=1e-9)
+
+
+def harmed(images: list[Image], seed: int) -> list[Image]:
+    """Give what a second arm predicts: boxes and scores a little off, and some boxes missing."""
+    rng = np.random.default_rng(seed)
+    return [(_harmed(rng, detections), targets) for detections, targets in images]
+
+
+def _harmed(rng: np.random.Generator, detections: Detections) -> Detections:
+    kept = rng.random(len(detections)) > 0.1
+    boxes = detections.boxes[kept] + rng.normal(0, 3, (kept.sum(), 4)).astype(np.float32)
+    scores = detections.scores[kept] * rng.uniform(0.7, 1, kept.sum()).astype(np.float32)
+    return Detections(boxes, scores, detections.classes[kept])
+
+
+def test_the_drop_in_the_gates_own_resamples_equals_pycocotools_on_the_repeated_images() -> None:
+    num_images = 14
+    float32 = random_images(11, num_images, len(CLASSES))
+    arms = [float32, harmed(float32, 12)]
+    metrics = [fill(MeanAveragePrecision(CLASSES), images) for images in arms]
+
+    figures = Comparison(*metrics, num_images, 0.95, seed=3).figures()
+
+    (rows,) = resamples(num_images, 3)
+    drops = metrics[0].compute(rows) - metrics[1].compute(rows)
+    for index in (0, 1, 499, 999):
+        drawn = np.repeat(np.arange(num_images), rows[index].astype(int))
+        before, after = (coco_evaluation([images[i] for i in drawn], len(CLASSES)).stats[0] for images in arms)
+        assert drops[index] == pytest.approx(before - after, abs=1e-9)
+        assert decode(figures["resampled"])[index] == pytest.approx(after, abs=1e-7)  # kept as float32
+    before, after = (coco_evaluation(images, len(CLASSES)).stats[0] for images in arms)
+    assert figures["drop"] == pytest.approx(before - after, abs=1e-9)
+    assert abs(before - after) > 0.001
+    # 2.16 is Student's quantile of 13 degrees: a tail of 1.25% on either side, and what mirrors it
+    low, high = np.quantile(drops, [0.0125, 0.9875])
+    hull = min(low, 2 * figures["drop"] - high), max(high, 2 * figures["drop"] - low)
+    assert figures["drop_interval"] == pytest.approx(hull, abs=0.1 * (high - low))
 
 
 def test_equal_scores_rank_as_in_pycocotools() -> None:
