@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["LOOKS", "MIN_ROUNDS", "Estimate", "Goal", "estimate"]
 
-# Intervals are looked at when so many rounds are there, or when the time is up: at most seven times.
-LOOKS = tuple(12 * 2**index for index in range(7))
+# Intervals are looked at when so many rounds are there, or when the time is up: at most eight times.
+LOOKS = tuple(12 * 2**index for index in range(8))
 MIN_ROUNDS = LOOKS[0]
 _TARGET_WIDTH = 0.02  # from bound to bound: finer than a speed limit is ever set
 
@@ -55,7 +55,7 @@ class Estimate:
         return max(self.control, 1 / self.control) - 1
 
 
-def estimate(rounds: NDArray[np.float64], goal: Goal) -> Estimate:
+def estimate(rounds: NDArray[np.float64], goal: Goal, allowance: float = 0.0) -> Estimate:
     """Estimate the speedup from seconds, shape (rounds, 4).
 
     Columns are the two halves of a round: baseline and candidate of the half in which the baseline ran first, candidate
@@ -69,7 +69,8 @@ def estimate(rounds: NDArray[np.float64], goal: Goal) -> Estimate:
 
     The bootstrap sees what varies from round to round, not what is wrong with all of them. Taking the control for a
     bound of the latter, the interval is widened by the noise floor on either side, which holds at the worst of
-    such errors. Source: Armstrong and Kolesar, Simple and honest confidence intervals (2020), section 2.
+    such errors. Source: Armstrong and Kolesar, Simple and honest confidence intervals (2020), section 2. `allowance`
+    is a share by which something else may have moved all ratios alike; it widens the interval too.
     """
     baseline, candidate = rounds[:, [0, 3]].sum(axis=1), rounds[:, [1, 2]].sum(axis=1)
     ahead, behind = rounds[:, [0, 1]].sum(axis=1), rounds[:, [2, 3]].sum(axis=1)
@@ -81,5 +82,5 @@ def estimate(rounds: NDArray[np.float64], goal: Goal) -> Estimate:
         control_interval=median_ratio_interval(ahead, behind, confidence, goal.seed),
     )
     low, high = found.interval
-    widened = 1 + found.noise_floor
+    widened = (1 + found.noise_floor) * (1 + allowance)
     return Estimate(found.value, (low / widened, high * widened), found.control, found.control_interval)

@@ -4,39 +4,58 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Stopwatch"]
+__all__ = ["Pass", "Stopwatch"]
 
 # A pass that waited longer than this for a core was pre-empted: a share of its time, and what reading the clocks takes.
 _LOST_SHARE, _LOST_SECONDS = 0.05, 1e-4
+_LEAST_SECONDS = 1e-6  # of a pass; it keeps ratios finite
 _THREADS = Path("/proc/self/task")
+
+
+class Pass(NamedTuple):
+    """One forward pass: its seconds by the wall clock, and how many of them its threads waited for a core, added up."""
+
+    seconds: float
+    lost: float
+
+    @property
+    def is_undisturbed(self) -> bool:
+        """Say whether the process kept its cores, as good as all the time."""
+        return self.lost < _LOST_SHARE * self.seconds + _LOST_SECONDS
+
+    @property
+    def on_core(self) -> float:
+        """Give the seconds that the one thread which did the work was running."""
+        return max(self.seconds - self.lost, _LEAST_SECONDS)
 
 
 class Stopwatch:
     """Times forward passes on as many threads as torch has now."""
 
     def __init__(self) -> None:
-        self._time_lost = _choose_clock(torch.get_num_threads())
+        num_threads = torch.get_num_threads()
+        self.one_thread = num_threads == 1
+        self._time_lost = _choose_clock(num_threads)
 
     def now(self) -> float:
         """Give the time in seconds, from any beginning."""
         return time.perf_counter()
 
-    def run(self, form: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> tuple[float, bool]:
-        """Run a form once; give its seconds, and whether it was undisturbed: never without its cores for long."""
+    def run(self, form: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> Pass:
+        """Run a form once, on copies of its inputs."""
         inputs = [value.clone() for value in example_inputs]  # a model may change them in place
         lost = self._time_lost()
         begin = time.perf_counter()
         form(*inputs)
         seconds = time.perf_counter() - begin
-        lost = self._time_lost() - lost
-        return seconds, lost < _LOST_SHARE * seconds + _LOST_SECONDS
+        return Pass(seconds, self._time_lost() - lost)
 
 
 def _choose_clock(num_threads: int) -> Callable[[], float]:

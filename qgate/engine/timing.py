@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from qgate.engine.speedup import LOOKS, MIN_ROUNDS, Estimate, Goal, estimate
-from qgate.engine.stopwatch import Stopwatch
+from qgate.engine.stopwatch import Pass, Stopwatch
 from qgate.errors import QuantizationError
 
 if TYPE_CHECKING:
@@ -25,15 +25,23 @@ __all__ = ["Goal", "measure"]
 CANDIDATE = "int8"
 _SURVEY_RUNS = 7  # undisturbed ones of each form tell which float32 form is fastest
 _SURVEY_SHARE = 0.25  # of the time at most: on a busy machine, the rest is for what is judged
+_BUSY_ROUNDS = LOOKS[2]  # where fewer than MIN_ROUNDS of so many were undisturbed, the machine is a busy one
+# Caches and memory are shared with those who keep the cores busy, and float32 needs more of both: by how much the ratio
+# of time on the core may differ from the ratio on a quiet machine; `benchmarks/contention.py` measures it.
+_CONTENTION = 0.10
 
 
 @dataclass(frozen=True)
 class Rounds:
-    """Rounds of two forms: seconds as `speedup.estimate` takes them, and how many were thrown away."""
+    """What rounds of two forms have said so far: seconds as `estimate` takes them, and what was made of them.
+
+    `on_core` says that they are seconds on the core, of all rounds; else they are wall time, of undisturbed ones.
+    """
 
     seconds: NDArray[np.float64]
     preempted: int
-    estimate: Estimate | None
+    on_core: bool = False
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -51,19 +59,11 @@ class Bench:
         """Say whether the deadline has passed."""
         return self.stopwatch.now() >= self.deadline
 
-    def run(self, form: str) -> tuple[float, bool]:
-        """Run a form once; give its seconds, and whether it was undisturbed."""
-        return self.stopwatch.run(self.forms[form], self.example_inputs)
-
-    def run_round(self, order: Sequence[str]) -> list[float] | None:
-        """Run forms one after the other and give their seconds; None as soon as one was disturbed."""
-        seconds: list[float] = []
-        for form in order:
-            taken, undisturbed = self.run(form)
-            if not undisturbed:
-                return None
-            seconds.append(taken)
-        return seconds
+    def run_round(self, order: Sequence[str]) -> list[Pass]:
+        """Run forms one after the other."""
+        passes = [self.stopwatch.run(self.forms[form], self.example_inputs) for form in order]
+        self.progress.advance()
+        return passes
 
 
 def measure(
@@ -77,8 +77,8 @@ def measure(
 
     First all forms run a few times; that tells the baseline. Then fresh rounds compare it with int8, so that the choice
     does not flatter what it is compared with: until the interval of their ratio reaches the goal, or `max_seconds`
-    have passed. `interval` is None where there were too few undisturbed rounds, and `unsettled_because` says so.
-    Torch's thread count is the caller's to set.
+    have passed. `interval` is None where there were too few rounds; `unsettled_because` says that, and that the machine
+    was too busy for undisturbed ones. Torch's thread count is the caller's to set.
 
     Raises `QuantizationError` where the model has no such baseline form.
     """
@@ -103,55 +103,58 @@ def _possible_baselines(forms: Mapping[str, torch.nn.Module], baseline_form: str
 
 
 def _survey(bench: Bench, until: float) -> dict[str, float]:
-    """Give the median seconds of each form: of its undisturbed runs, or of all where it has none in time."""
-    runs: dict[str, list[tuple[float, bool]]] = {form: [] for form in bench.forms}
-    backwards = False
-    while min(len(_undisturbed(form_runs)) for form_runs in runs.values()) < _SURVEY_RUNS:
-        for form in reversed(list(runs)) if backwards else runs:
-            runs[form].append(bench.run(form))
-        backwards = not backwards
-        bench.progress.advance()
+    """Give the median seconds of each form."""
+    passes: dict[str, list[Pass]] = {form: [] for form in bench.forms}
+    order = list(bench.forms)
+    while min(sum(run.is_undisturbed for run in runs) for runs in passes.values()) < _SURVEY_RUNS:
+        for form, run in zip(order, bench.run_round(order), strict=True):
+            passes[form].append(run)
+        order.reverse()
         if bench.stopwatch.now() >= until:
             break
-    return {
-        form: float(np.median(_undisturbed(form_runs) or [seconds for seconds, _ in form_runs]))
-        for form, form_runs in runs.items()
-    }
+    return {form: _median(runs, one_thread=bench.stopwatch.one_thread) for form, runs in passes.items()}
 
 
-def _undisturbed(runs: list[tuple[float, bool]]) -> list[float]:
-    return [seconds for seconds, undisturbed in runs if undisturbed]
+def _median(runs: list[Pass], *, one_thread: bool) -> float:
+    """Give the median seconds of undisturbed runs; where there are none, the time on the core, if that is known."""
+    undisturbed = [run.seconds for run in runs if run.is_undisturbed]
+    return float(np.median(undisturbed or [run.on_core if one_thread else run.seconds for run in runs]))
 
 
 def _compare(bench: Bench, baseline: str, goal: Goal) -> Rounds:
     """Run rounds of two forms until a look at them reaches the goal, the last look is over, or time is up."""
-    kept: list[list[float]] = []
-    preempted = 0
-    found: Estimate | None = None
-    while len(kept) < LOOKS[-1] and not bench.is_time_up:
-        row = _abba(bench, baseline, candidate_first=bool(len(kept) % 2))
-        preempted += row is None
-        if row is None:
-            continue
-        kept.append(row)
-        bench.progress.advance()
-        if len(kept) in LOOKS:
-            found = estimate(np.array(kept), goal)
-            if goal.is_reached(found.interval):
-                break
-    if len(kept) >= MIN_ROUNDS and len(kept) not in LOOKS:
-        found = estimate(np.array(kept), goal)
-    return Rounds(np.array(kept).reshape(-1, 4), preempted, found)
+    rounds: list[list[Pass]] = []
+    while len(rounds) < LOOKS[-1] and not bench.is_time_up:
+        rounds.append(_abba(bench, baseline, candidate_first=bool(len(rounds) % 2)))
+        if len(rounds) in LOOKS:
+            found = _look(rounds, goal, one_thread=bench.stopwatch.one_thread)
+            if found.estimate and goal.is_reached(found.estimate.interval):
+                return found
+    return _look(rounds, goal, one_thread=bench.stopwatch.one_thread)
 
 
-def _abba(bench: Bench, baseline: str, *, candidate_first: bool) -> list[float] | None:
+def _abba(bench: Bench, baseline: str, *, candidate_first: bool) -> list[Pass]:
     """Run one round: both forms, and both again in reverse, so that a steady drift cancels.
 
     The half in which the baseline ran first comes first in what is given.
     """
     order = [baseline, CANDIDATE, CANDIDATE, baseline]
-    row = bench.run_round(order[2:] + order[:2] if candidate_first else order)
-    return row if row is None or not candidate_first else row[2:] + row[:2]
+    if not candidate_first:
+        return bench.run_round(order)
+    passes = bench.run_round(order[2:] + order[:2])
+    return passes[2:] + passes[:2]
+
+
+def _look(rounds: list[list[Pass]], goal: Goal, *, one_thread: bool) -> Rounds:
+    """Estimate the speedup from undisturbed rounds; on a busy machine, which leaves too few, from time on the core."""
+    kept = [[run.seconds for run in passes] for passes in rounds if all(run.is_undisturbed for run in passes)]
+    seconds, preempted = np.array(kept).reshape(-1, 4), len(rounds) - len(kept)
+    if len(kept) >= MIN_ROUNDS:
+        return Rounds(seconds, preempted, estimate=estimate(seconds, goal))
+    if one_thread and len(rounds) >= _BUSY_ROUNDS:
+        seconds = np.array([[run.on_core for run in passes] for passes in rounds])
+        return Rounds(seconds, preempted, on_core=True, estimate=estimate(seconds, goal, _CONTENTION))
+    return Rounds(seconds, preempted)
 
 
 def _figures(baseline: str, medians: dict[str, float], rounds: Rounds, max_seconds: float) -> dict[str, object]:
@@ -169,14 +172,24 @@ def _figures(baseline: str, medians: dict[str, float], rounds: Rounds, max_secon
         "forms": medians,
         "rounds": len(seconds),
         "preempted_rounds": rounds.preempted,
+        "clock": "core" if rounds.on_core else "wall",
         "control": found and {"value": found.control, "interval": found.control_interval},
         "noise_floor": found and found.noise_floor,
     }
-    return figures if found else {**figures, "unsettled_because": _too_few(rounds, max_seconds)}
+    reason = _why_unsure(rounds, max_seconds)
+    return {**figures, "unsettled_because": reason} if reason else figures
 
 
-def _too_few(rounds: Rounds, max_seconds: float) -> str:
+def _why_unsure(rounds: Rounds, max_seconds: float) -> str:
+    if rounds.on_core:
+        undisturbed = len(rounds.seconds) - rounds.preempted
+        return (
+            f"other processes had the cores: only {undisturbed} of {len(rounds.seconds)} rounds were undisturbed, and "
+            f"time on the core, compared instead, allows for {_CONTENTION:.0%}"
+        )
+    if rounds.estimate:
+        return ""
     return (
-        f"only {len(rounds.seconds)} rounds were undisturbed in max_seconds = {max_seconds:g}, {MIN_ROUNDS} are needed "
-        f"({rounds.preempted} were thrown away, because other processes had the cores)"
+        f"only {len(rounds.seconds)} of {len(rounds.seconds) + rounds.preempted} rounds were undisturbed in "
+        f"max_seconds = {max_seconds:g}, {MIN_ROUNDS} are needed"
     )

@@ -39,6 +39,12 @@ def test_equal_work_is_the_control_and_widens_the_interval() -> None:
     assert unfair.interval[1] > 2.0 * 1.09
 
 
+def test_an_allowance_widens_the_interval_to_either_side() -> None:
+    plain, allowed = (estimate(rounds(2.0, 96, seed=0), GOAL, allowance) for allowance in (0.0, 0.25))
+
+    assert allowed.interval == pytest.approx((plain.interval[0] / 1.25, plain.interval[1] * 1.25))
+
+
 def test_the_noise_floor_is_the_same_on_either_side_of_one() -> None:
     seconds = rounds(2.0, 96, seed=0, order_effect=1.1)
 

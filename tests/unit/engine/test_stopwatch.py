@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from qgate.engine import stopwatch
-from qgate.engine.stopwatch import Stopwatch
+from qgate.engine.stopwatch import Pass, Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,10 +47,15 @@ def two_threads() -> Iterator[None]:
 def test_a_pass_without_its_core_is_disturbed() -> None:
     torch.set_num_threads(1)
 
-    seconds, undisturbed = Stopwatch().run(Sleeps(), INPUTS)
+    found = Stopwatch().run(Sleeps(), INPUTS)
 
-    assert seconds >= 0.01
-    assert not undisturbed
+    assert found.seconds >= 0.01
+    assert not found.is_undisturbed
+    assert found.on_core < 0.005
+
+
+def test_no_pass_takes_no_time_at_all() -> None:
+    assert Pass(seconds=1e-5, lost=2e-5).on_core > 0
 
 
 @pytest.mark.usefixtures("two_threads")
@@ -65,7 +70,7 @@ class TestSeveralThreads:
         return tmp_path
 
     def test_one_may_wait_for_another(self) -> None:
-        assert Stopwatch().run(WaitsForAThread(), INPUTS)[1]
+        assert Stopwatch().run(WaitsForAThread(), INPUTS).is_undisturbed
 
     def test_one_that_waits_for_a_core_disturbs_the_pass(self, threads: Path) -> None:
         class Starved(nn.Module):
@@ -73,21 +78,19 @@ class TestSeveralThreads:
                 (threads / "2" / "schedstat").write_text("5000000 901000000 4\n")
                 return x
 
-        assert not Stopwatch().run(Starved(), INPUTS)[1]
+        assert not Stopwatch().run(Starved(), INPUTS).is_undisturbed
 
     def test_where_the_kernel_does_not_count_every_wait_is_a_disturbance(self, threads: Path) -> None:
         for thread in ("1", "2"):
             (threads / thread / "schedstat").write_text("0 0 0\n")
 
-        assert not Stopwatch().run(WaitsForAThread(), INPUTS)[1]
+        assert not Stopwatch().run(WaitsForAThread(), INPUTS).is_undisturbed
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="Linux counts waiting for a core, for each thread")
 @pytest.mark.usefixtures("two_threads")
 def test_what_this_kernel_counts_can_be_read() -> None:
-    seconds, _ = Stopwatch().run(Sleeps(), INPUTS)
-
-    assert seconds >= 0.01
+    assert Stopwatch().run(Sleeps(), INPUTS).seconds >= 0.01
 
 
 def test_a_model_that_works_in_place_gets_fresh_inputs() -> None:
