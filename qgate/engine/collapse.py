@@ -46,15 +46,22 @@ def check_collapse(inputs: Inputs, chosen: Sequence[int], arms: Arms, artifact: 
     not finite, predicts nothing where float32 does, gives the same for every sample where float32 does not, or gives
     what bears no relation to float32's output.
     """
+    loaded = inputs.loaded
+    if _holds_nan(load_reference(artifact)) and not _holds_nan(loaded.module):
+        # The kernels turn NaN into numbers, and outputs into what looks like some.
+        blamed = blame(loaded.module, loaded.example_inputs, None, artifact, registry)
+        raise CollapseError(f"the int8 model has collapsed: its artifact holds NaN; {blamed}")
     indices = list(chosen[:: max(1, len(chosen) // _NUM_SAMPLES)][:_NUM_SAMPLES])
     with torch.inference_mode():
         trials = [_Trial.run(inputs, index, arms) for index in indices]
-        trial, symptom = trials[0], _nan_in_artifact(inputs.loaded.module, artifact)
-        if not symptom:
-            trial, symptom = _symptom(trials, inputs.loaded)
+        trial, symptom = _symptom(trials, loaded)
     if symptom:
-        blamed = blame(inputs.loaded.module, trial.inputs, trial.int8, artifact, registry)
+        blamed = blame(loaded.module, trial.inputs, trial.int8, artifact, registry)
         raise CollapseError(f"the int8 model has collapsed: {symptom}; {blamed}")
+
+
+def _holds_nan(module: torch.nn.Module) -> bool:
+    return any(bool(value.isnan().any()) for value in chain(module.parameters(), module.buffers()))
 
 
 @dataclass(frozen=True)
@@ -79,15 +86,6 @@ class _Trial:
         """Give the tensors of real numbers of both outputs, side by side."""
         pairs = zip(tensors_of(self.float32), tensors_of(self.int8), strict=False)
         return [pair for pair in pairs if all(value.is_floating_point() for value in pair)]
-
-
-def _nan_in_artifact(float32: torch.nn.Module, artifact: Path) -> str:
-    """Say that the artifact holds NaN: int8 kernels turn it into numbers, and outputs look like some."""
-    return "" if _holds_nan(float32) or not _holds_nan(load_reference(artifact)) else "its artifact holds NaN"
-
-
-def _holds_nan(module: torch.nn.Module) -> bool:
-    return any(bool(value.isnan().any()) for value in chain(module.parameters(), module.buffers()))
 
 
 def _symptom(trials: Sequence[_Trial], loaded: LoadedModel) -> tuple[_Trial, str]:
