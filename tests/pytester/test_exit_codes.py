@@ -120,7 +120,7 @@ def test_a_bug_is_an_internal_error(project: Project) -> None:
     [
         ("qgate.engine.gate.Gate", "preflight"),
         ("qgate.pytest_session", "properties"),
-        ("qgate.pytest_outcome", "run_properties"),
+        ("qgate.pytest_outcome.Outcome", "save"),
         ("qgate.reporting.console", "render"),
     ],
     ids=["before the tests", "in an item", "at the end", "in the summary"],
