@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,7 +12,7 @@ from torch.ao.quantization.fx.tracer import QuantizationTracer
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from qgate.quantization.freeze import freeze
-from qgate.quantization.prepare import matching, reshape_views
+from qgate.quantization.prepare import matching, quiet_torch_ao, reshape_views
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,11 +28,22 @@ def float_forms(
     `frozen` is a frozen TorchScript with channels-last weights. Where the model cannot be traced to TorchScript, it
     is not among them.
     """
-    eager = _fold_batch_norms(module, non_traceable)
+    kept_whole = matching(module, non_traceable, "non_traceable")
+    eager = _fold_batch_norms(module, kept_whole)
     channels_last = _ChannelsLast(copy.deepcopy(eager))
-    frozen = freeze(channels_last, example_inputs)
-    forms = {"eager": eager, "channels_last": channels_last}
-    return forms if frozen is channels_last else {**forms, "frozen": frozen}
+    compiled = _ChannelsLast(_with_branches(copy.deepcopy(eager), kept_whole))
+    frozen = freeze(compiled, example_inputs)
+    forms: dict[str, torch.nn.Module] = {"eager": eager, "channels_last": channels_last}
+    return forms if frozen is compiled else {**forms, "frozen": frozen}
+
+
+def _with_branches(module: torch.fx.GraphModule, kept_whole: Sequence[str]) -> torch.fx.GraphModule:
+    """Compile what FX kept whole, in place: a trace keeps only the branch that the example inputs take."""
+    called = {str(node.target) for node in module.graph.nodes if node.op == "call_module"}
+    for name in called.intersection(kept_whole):
+        with quiet_torch_ao(), suppress(Exception):  # TorchScript reads only a part of Python, and raises anything
+            module.set_submodule(name, torch.jit.script(module.get_submodule(name)))
+    return module
 
 
 class _ChannelsLast(torch.nn.Module):
@@ -52,10 +64,9 @@ def channels_last(value: torch.Tensor) -> torch.Tensor:
     return value.contiguous(memory_format=torch.channels_last) if value.ndim == 4 else value  # noqa: PLR2004
 
 
-def _fold_batch_norms(module: torch.nn.Module, non_traceable: Sequence[str]) -> torch.nn.Module:
+def _fold_batch_norms(module: torch.nn.Module, kept_whole: list[str]) -> torch.fx.GraphModule:
     root = copy.deepcopy(module).eval()
-    skipped = matching(root, non_traceable, "non_traceable")
-    graph_module = torch.fx.GraphModule(root, QuantizationTracer(skipped, []).trace(root))
+    graph_module = torch.fx.GraphModule(root, QuantizationTracer(kept_whole, []).trace(root))
     calls = Counter(str(node.target) for node in graph_module.graph.nodes if node.op == "call_module")
     for node in graph_module.graph.nodes:
         convolution = node.args[0] if node.op == "call_module" and node.args else None

@@ -11,7 +11,8 @@ import torch
 def freeze(module: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:
     """Trace and freeze `module`; give it back as it was where its trace would not give the same outputs.
 
-    The trace is compared on the example inputs and on a flipped copy of them, so that a branch on data is noticed.
+    The trace is compared on the example inputs and on copies of them, flipped and darker, so that a branch on data is
+    noticed.
     """
     module = module.eval()
     try:
@@ -27,8 +28,9 @@ def freeze(module: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) ->
 
 def _trials(example_inputs: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, ...]]:
     flipped = tuple(value.flip(-1) if value.ndim else value for value in example_inputs)
+    darker = tuple((value / 4).to(value.dtype) for value in example_inputs)
     # The first runs of a frozen module profile and then optimise it: only the third is what users will run.
-    return [example_inputs, flipped, example_inputs]
+    return [example_inputs, flipped, darker, example_inputs]
 
 
 def _agree(left: Any, right: Any) -> bool:

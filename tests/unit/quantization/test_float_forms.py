@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 import torch
 from small_networks import NETWORKS, Network, conv_bn_silu, flat
 from torch import nn
 
 from qgate.quantization.float_forms import float_forms
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -50,16 +55,57 @@ def test_a_convolution_that_others_read_too_is_not_folded_into() -> None:
 
 
 class Branches(nn.Module):
-    """A trace would keep one branch: a flipped input takes the other."""
+    """A trace would keep one branch."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + 1 if bool(x[..., 0].sum() > x[..., -1].sum()) else x - 1
+        if bool(x.mean() < 0.5):
+            return x + 1
+        return x - 1
 
 
-def test_a_model_whose_trace_would_lie_has_no_frozen_form() -> None:
+class BeyondTorchScript(nn.Module):
+    """It cannot be compiled, and a trace would keep one branch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + 1 if self.is_upper(x.detach().numpy()) else x - 1
+
+
+class Upper(BeyondTorchScript):
+    """A flipped input takes the other branch."""
+
+    def is_upper(self, x: np.ndarray) -> bool:
+        return bool(x[..., 0].sum() > x[..., -1].sum())
+
+
+class Bright(BeyondTorchScript):
+    """A darker input takes the other branch."""
+
+    def is_upper(self, x: np.ndarray) -> bool:
+        return bool(x.mean() > 0.25)
+
+
+def test_the_frozen_form_keeps_the_branches_of_what_was_kept_whole() -> None:
     network = Network(lambda: nn.Sequential(nn.Conv2d(3, 3, 1), Branches()), non_traceable=("1",))
 
-    assert list(float_forms(network.module(), network.inputs(), ("1",))) == ["eager", "channels_last"]
+    forms = float_forms(network.module(), network.inputs(), ("1",))
+
+    assert list(forms) == ["eager", "channels_last", "frozen"]
+    with torch.no_grad():
+        for shift in (-5, 5):
+            inputs = network.inputs()[0] + shift
+            expected = network.module()(inputs)
+            for form in forms.values():
+                assert torch.allclose(form(inputs), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [Upper, Bright])
+def test_a_model_whose_trace_would_lie_has_no_frozen_form(kind: type[nn.Module]) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 3, 1), kind()).eval()
+    nn.init.dirac_(module[0].weight)
+    nn.init.zeros_(module[0].bias)
+    inputs = (torch.linspace(0.1, 1, 3 * 64).reshape(1, 3, 8, 8),)
+
+    assert list(float_forms(module, inputs, ("1",))) == ["eager", "channels_last"]
 
 
 def test_the_model_is_left_as_it_was() -> None:
