@@ -232,3 +232,11 @@ def test_a_machine_does_not_bless(ci: str, tmp_path: Path, monkeypatch: pytest.M
 
     with pytest.raises(ConfigError, match="never updated where CI is set: a person blesses, and commits"):
         Gate.open(tmp_path / "qgate.toml", update_blessed=True)
+
+
+@pytest.mark.parametrize("ci", ["", "false"])
+def test_a_person_does(ci: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI", ci)
+
+    with pytest.raises(ConfigError, match="there is no such file"):
+        Gate.open(tmp_path / "qgate.toml", update_blessed=True)
