@@ -24,7 +24,8 @@ os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS
 
 import numpy as np
 
-from qgate.statistics import bootstrap_interval, resamples
+from qgate.engine.figures import Comparison
+from qgate.statistics import resamples
 from qgate_detection.boxes import Detections, Targets
 from qgate_detection.metrics import MeanAveragePrecision, MeanIoU
 
@@ -153,13 +154,12 @@ SETTINGS = [
 
 
 def intervals(
-    point: float, resampled: np.ndarray, left_out: np.ndarray, halves: np.ndarray, support: int
-) -> dict[str, tuple[float, float] | None]:
-    """Make an interval in every way; `left_out` is the drop without each image, `halves` that of random halves."""
+    point: float, resampled: np.ndarray, left_out: np.ndarray, halves: np.ndarray
+) -> dict[str, tuple[float, float]]:
+    """Make an interval in other ways; `left_out` is the drop without each image, `halves` that of random halves."""
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])
     return {
-        "gate": bootstrap_interval(resampled, point, min(support, len(left_out)), CONFIDENCE),
         "percentile": (low, high),
         "basic": (2 * point - high, 2 * point - low),
         "bca": bca(point, resampled, left_out, tail),
@@ -195,9 +195,18 @@ def experiment(setting: Setting, seed: int) -> dict[str, object]:
     point = float(of_drop(each[:1])[0])
     resampled = np.concatenate([of_drop(rows) for rows in resamples(images, seed)])
     halves = of_drop(rng.permuted(np.tile(np.arange(images) % 2.0, (1000, 1)), axis=1))
-    support = arms[0].support(None if setting.where == "-" else {"class": setting.where})
     found = (np.nan_to_num(values, nan=point) for values in (resampled, of_drop(each - np.eye(images)), halves))
-    return {"point": point, **intervals(point, *found, support)}
+    return {"point": point, "gate": gate_interval(arms, setting, seed), **intervals(point, *found)}
+
+
+def gate_interval(
+    arms: tuple[MeanAveragePrecision | MeanIoU, ...], setting: Setting, seed: int
+) -> tuple[float, float] | None:
+    """Give the interval of the gate itself; None where it gives none."""
+    comparison = Comparison(*arms, setting.images, CONFIDENCE, seed)
+    if setting.where == "-":
+        return comparison.figures()["drop_interval"]
+    return comparison.figures([{"class": setting.where}])["limited_slices"][0]["drop_interval"]
 
 
 def run(setting: Setting, experiments: int, pool: ProcessPoolExecutor) -> list[dict[str, object]]:
