@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import nn
 
-from qgate.engine.evaluate import evaluate
+from qgate.engine.evaluate import compares_with_float32, evaluate
 from qgate.engine.factory import FactoryDataset
 from qgate.engine.progress import Silent
 from qgate.errors import DataError, ModelError, PluginError, QGateError
@@ -103,6 +103,38 @@ def test_nan_stays_nan() -> None:
 
     assert np.isnan(metrics["int8"]["value"].compute(np.ones((1, 12)))[0])
     assert metrics["float32"]["value"].compute(np.ones((1, 12)))[0] == pytest.approx(5.5)
+
+
+class Difference(MeanMetric):
+    """Scores a prediction by its distance from float32's."""
+
+    name = "difference"
+    compares_with = "float32"
+
+    def score(self, prediction: Any, target: Any) -> float:
+        return abs(float(prediction) - float(target))
+
+
+def test_a_metric_may_compare_with_float32_instead_of_targets() -> None:
+    metrics: Any = {arm: {"difference": Difference(()), "value": Value()} for arm in ("int8", "float32")}
+    data = FactoryDataset([(torch.tensor([float(index)]), None) for index in range(12)], "numbers")
+    model = LoadedModel(Scale(1.0), (torch.zeros(1, 1),))
+
+    evaluate(model, {"int8": Scale(3.0), "float32": Scale(1.0)}, data, metrics, Silent())
+
+    assert metrics["float32"]["difference"].compute(np.ones((1, 12)))[0] == 0
+    assert metrics["int8"]["difference"].compute(np.ones((1, 12)))[0] == pytest.approx(2 * np.arange(12).mean())
+    assert metrics["int8"]["value"].compute(np.ones((1, 12)))[0] == pytest.approx(3 * np.arange(12).mean())
+
+
+def test_what_a_metric_compares_with_must_be_known() -> None:
+    metric = Difference(())
+    metric.compares_with = "float23"  # type: ignore[misc]
+
+    with pytest.raises(
+        PluginError, match=r'"difference": compares_with is \'float23\'; expected "targets" or "float32"'
+    ):
+        compares_with_float32(metric)
 
 
 class Broken(Value):
