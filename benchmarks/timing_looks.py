@@ -1,8 +1,8 @@
 """Count wrong verdicts on a speedup that is exactly at its limit, where timing looks at its rounds again and again.
 
 Timing adds rounds until the interval of the speedup excludes the limit. Where the truth is the limit, every exclusion
-is an error, and every further look is another chance of one. Rounds are simulated with noise as it was measured on shared
-machines, and worse; every experiment goes on to the last look, however long that would take on a clock.
+is an error, and every further look is another chance of one. Rounds are simulated with noise as it was measured on
+shared machines, and worse; every experiment goes on to the last look, however long that would take on a clock.
 
     python benchmarks/timing_looks.py --experiments 300 --output timing_looks.json
 
@@ -47,14 +47,16 @@ def independent(rng: np.random.Generator) -> NDArray[np.float64]:
 def bursts(rng: np.random.Generator) -> NDArray[np.float64]:
     """Slow one pass in ten, by a third in the mean."""
     shape = (LOOKS[-1], 4)
-    return independent(rng) + (rng.random(shape) < 0.1) * rng.exponential(0.3, shape)
+    slowed: NDArray[np.float64] = rng.binomial(1, 0.1, shape) * rng.exponential(0.3, shape)
+    return independent(rng) + slowed
 
 
 def drifting(rng: np.random.Generator) -> NDArray[np.float64]:
     """Let the machine get slower and faster, 2% from pass to pass; rounds alternate in their order."""
     drift = np.cumsum(rng.normal(0, 0.02, 4 * LOOKS[-1])).reshape(-1, 4)
     drift[1::2] = drift[1::2][:, [2, 3, 0, 1]]
-    return independent(rng) + drift
+    noisy: NDArray[np.float64] = independent(rng) + drift
+    return noisy
 
 
 def wandering(rng: np.random.Generator) -> NDArray[np.float64]:
