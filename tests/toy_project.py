@@ -89,7 +89,7 @@ activation = {{ observer = "minmax" }}
 
 [models.{name}.timing]
 warmup_rounds = 1
-max_seconds = 0.2
+max_seconds = 30
 """
 
 HELD = "[models.toy.thresholds.accuracy]\nmax_drop = 0.9\nlower_bound = 0.1\n"
