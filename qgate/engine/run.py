@@ -127,7 +127,7 @@ class Run:
             )
         self.metrics["size_reduction"] = size_figures(float_bytes(inputs.loaded.module), self.artifact.bytes)
         arms = {"float32": floats.get("frozen", floats["eager"]), "int8": int8}
-        with self.clock.step("collapse check"):
+        with self.clock.step("collapse"):
             written = self.config.path.parent / self.artifact.path
             check_collapse(inputs, chosen, arms, written, self.registry)
         self._evaluate(inputs, arms, evaluation)
