@@ -37,6 +37,8 @@ _COMPLETE = (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.N
 
 def open_session(config: pytest.Config) -> GateSession:
     """Open the gate that the options ask for. Raises `pytest.UsageError` where that cannot be."""
+    # Where warnings are errors, a cache of pytest's that cannot be written would end the run without its summary.
+    config.addinivalue_line("filterwarnings", "ignore::pytest.PytestCacheWarning")
     path = config_path(config)
     try:
         gate = Gate.open(
