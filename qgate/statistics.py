@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     Interval = tuple[float, float]
 
 __all__ = [
-    "MIN_SAMPLES",
     "RESAMPLES",
     "bootstrap_interval",
     "judge_interval",
@@ -27,7 +26,6 @@ __all__ = [
 ]
 
 RESAMPLES = 1000
-MIN_SAMPLES = 10  # with fewer, resamples are too much alike to say anything
 
 _BLOCK_RESAMPLES = 4000  # intervals of timing reach far into the tails
 _CHUNK = 1 << 23  # weights drawn at a time: 64 MB
@@ -59,9 +57,9 @@ def bootstrap_interval(
     Know About the Bootstrap (2015), section 4.
 
     A resample in which the statistic is undefined may lie on either side. None where there are too many of them, where
-    nothing was measured, or with fewer than MIN_SAMPLES samples, or so few that a tail holds not one resample.
+    nothing was measured, or where samples are so few that a tail holds not one resample: fewer than six at 95%.
     """
-    if num_samples < MIN_SAMPLES or measured is None or not math.isfinite(measured):
+    if num_samples <= 1 or measured is None or not math.isfinite(measured):
         return None
     reach = math.sqrt(num_samples / (num_samples - 1)) * _student_quantile((1 + confidence) / 2, num_samples - 1)
     outside = _NORMAL.cdf(-reach)

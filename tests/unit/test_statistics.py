@@ -82,8 +82,8 @@ def test_what_was_not_measured_has_no_interval(measured: float | None) -> None:
 
 
 def test_few_samples_have_no_interval() -> None:
-    assert bootstrap_interval(RANKS, 499.5, 9, 0.95) is None
-    assert bootstrap_interval(RANKS, 499.5, 10, 0.95) is not None
+    assert bootstrap_interval(RANKS, 499.5, 5, 0.95) is None
+    assert bootstrap_interval(RANKS, 499.5, 6, 0.95) is not None
 
 
 def test_a_confidence_that_the_resamples_cannot_show_has_no_interval() -> None:
