@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -46,7 +46,7 @@ def qgate_register_calibrators():
 """
 SHARP = "[models.toy.thresholds.nearness]\nmax_drop = 0.003\n"
 BLUNT = "[models.toy.thresholds.nearness]\nmax_drop = 1000\n"
-FAST = "[models.toy.thresholds.speedup]\nlower_bound = 0.05\n"
+FAST = "[models.toy.thresholds.speedup]\nlower_bound = 0.5\n"
 
 
 @pytest.fixture
@@ -64,15 +64,34 @@ def verdicts(outcome: Outcome) -> dict[str, bool | None]:
     return {item["fault"]: item["caught"] for item in json.loads(outcome.out)["toy"]}
 
 
-def test_sharp_limits_catch_every_fault(nearness: Folder, qgate: Qgate) -> None:
+def test_sharp_limits_catch_every_fault_but_the_one_without_a_limit(nearness: Folder, qgate: Qgate) -> None:
+    nearness.configure(SHARP)
+
+    outcome = qgate("selftest")
+
+    assert outcome.code == 1
+    assert outcome.out.startswith("qgate selftest: toy: NOT PROVEN, 3 of 4 planted faults were caught\n")
+    assert "times as long: NOT CAUGHT\n      no limit on speedup that holds, so nothing would see it" in outcome.out
+    assert "a class is never predicted: not planted\n      no metric of this gate has slices by class" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 80
+
+
+def test_a_slow_arm_is_caught_by_a_limit_on_speed(
+    nearness: Folder, qgate: Qgate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(forms: dict[str, Any], *_: object) -> dict[str, object]:
+        """Say that a pass takes a second in either arm, as no clock would."""
+        value = 1 / getattr(forms["int8"], "times", 1)
+        return {"baseline": 1.0, "candidate": 1 / value, "value": value, "interval": (value, value), "forms": {}}
+
+    monkeypatch.setattr("qgate.engine.run.measure", measure)
     nearness.configure(SHARP, FAST)
 
     outcome = qgate("selftest")
 
     assert outcome.code == 0, outcome.out
     assert outcome.out.startswith("qgate selftest: toy: PROVEN, 4 of 4 planted faults were caught\n")
-    assert "a class is never predicted: not planted\n      no metric of this gate has slices by class" in outcome.out
-    assert max(map(len, outcome.out.splitlines())) <= 80
+    assert "int8 takes 4 times as long: caught\n      speedup lower_bound failed: is 0.250" in outcome.out
 
 
 def test_blunt_limits_are_found_out(nearness: Folder, qgate: Qgate) -> None:

@@ -171,8 +171,8 @@ class ManyTargets(PerClass):
         return 100 * int(super().support(where))
 
 
-@pytest.mark.parametrize(("cats", "known"), [(9, False), (10, True)])
-def test_a_thousand_targets_in_nine_samples_are_nine_samples(cats: int, known: bool) -> None:
+@pytest.mark.parametrize(("cats", "known"), [(5, False), (8, True)])
+def test_hundreds_of_targets_in_five_samples_are_five_samples(cats: int, known: bool) -> None:
     before, after, _ = paired(300)
     targets = ["cat"] * cats + ["dog"] * (300 - cats)
 
