@@ -106,7 +106,7 @@ def test_a_slice_fails_alone_and_is_found_again(sliced: Project) -> None:
 def test_the_node_id_of_a_failure_can_be_pasted_into_a_shell(sliced: Project) -> None:
     configure(sliced, plain=0.0, odd=1.5)
     (line,) = [line for line in sliced.run("--qgate").outlines if line.startswith("FAILED ")]
-    node_id = re.sub(r"^FAILED (.*\]).*", r"\1", line)
+    node_id = re.sub(r"^FAILED (.*?\]).*", r"\1", line)
     assert shlex.split(f"'{node_id}'") == [node_id]
 
     result = sliced.run("--qgate", node_id)
