@@ -62,7 +62,7 @@ NUM_IMAGES = 192  # of an evaluation set, as in the example
 PILOT_SETS = 5
 SEARCH_STEPS = 6
 MOST_NOISE = 0.01  # of a layer's weights' standard deviation: costs about 4 points of mAP
-SPEED_LIMITS = (0.9, 1.1)  # the true speedup is 1
+SPEED_LIMITS = (0.8, 0.9, 1.1, 1.25)  # the true speedup is 1; what a busy machine gives allows for 10% of contention
 KINDS = ("A/A", "planted")
 BACKENDS = {"A/A": "float32", "planted": "damaged"}
 CONFIGURATION = """
@@ -83,7 +83,7 @@ backend    = "{backend}"
 activation = {{ observer = "minmax" }}
 
 [models.digits.timing]
-max_seconds   = 3
+max_seconds   = 6
 baseline_form = "frozen"
 
 [models.digits.thresholds.map]
@@ -266,7 +266,7 @@ def run_all(folder: Path, planted: Planted, arms: Arms, runs: int) -> list[Outco
         for kind in KINDS:
             seed = PILOT_SETS + 1 + len(KINDS) * index + KINDS.index(kind)
             draw(folder / str(seed), NUM_IMAGES, seed)
-            settings = {"max_drop": planted.limit, "speed_limit": SPEED_LIMITS[index // 2 % 2]}
+            settings = {"max_drop": planted.limit, "speed_limit": SPEED_LIMITS[index // 2 % len(SPEED_LIMITS)]}
             path = configure(folder / str(seed), backend=BACKENDS[kind], **settings)
             with stress() if index % 2 else contextlib.nullcontext():
                 verdicts = Gate.open(path, plugins=[(arms, "wrong verdicts")]).run("digits").verdicts
