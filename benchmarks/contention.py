@@ -86,7 +86,8 @@ def beside(
     """Time both arms beside a load, in rounds of float32, int8, int8, float32."""
     if not LOADS[load]:
         return find(load, timed(arms, inputs, seconds))
-    with subprocess.Popen(["stress-ng", "--quiet", *LOADS[load]]) as process:  # noqa: S603, S607  # constant arguments
+    command = ["stress-ng", "--quiet", "--timeout", "3600", *LOADS[load]]
+    with subprocess.Popen(command) as process:  # noqa: S603  # constant arguments
         try:
             return find(load, timed(arms, inputs, seconds))
         finally:

@@ -150,7 +150,8 @@ def stress(arguments: list[str]) -> Iterator[None]:
     if not arguments:
         yield
         return
-    with subprocess.Popen(["stress-ng", "--quiet", *arguments]) as process:  # noqa: S603, S607  # constant arguments
+    command = ["stress-ng", "--quiet", "--timeout", "3600", *arguments]
+    with subprocess.Popen(command) as process:  # noqa: S603  # constant arguments
         try:
             yield
             if process.poll() is not None:
