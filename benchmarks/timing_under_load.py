@@ -30,12 +30,12 @@ from typing import TYPE_CHECKING, Any
 os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from qgate.config.model import TimingConfig
 from qgate.engine.progress import Silent
+from qgate.engine.selftest import Repeated
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
 from qgate.files import write_atomically
@@ -45,6 +45,8 @@ from qgate_yolov5.loader import YoloV5Loader, YoloV5Options
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    import torch
 
     from qgate.protocols import LoadedModel
 
@@ -57,20 +59,6 @@ LOADS = {
 PASSES = {"A/A": (1, 1), "planted": (3, 2)}  # of baseline and candidate
 LIMITS = {"A/A": (0.95, 1.05), "planted": (1.3, 1.425, 1.575)}
 OUTCOMES = ("right", "inconclusive", "wrong")
-
-
-class Passes(torch.nn.Module):
-    """Runs a network several times: known extra work, of the same kind."""
-
-    def __init__(self, network: torch.nn.Module, passes: int) -> None:
-        super().__init__()
-        self.network, self.passes = network, passes
-
-    def forward(self, *inputs: torch.Tensor) -> Any:
-        """Give the last pass's output."""
-        for _ in range(self.passes - 1):
-            self.network(*inputs)
-        return self.network(*inputs)
 
 
 @dataclass(frozen=True)
@@ -140,7 +128,7 @@ def run_all(loaded: LoadedModel, runs: int, max_seconds: float) -> Iterator[Tria
 
 def arms_of(networks: Iterable[torch.nn.Module], passes: Iterable[int]) -> dict[str, torch.nn.Module]:
     """Give a baseline and a candidate that run their network so many times."""
-    baseline, candidate = (Passes(*arm) for arm in zip(networks, passes, strict=True))
+    baseline, candidate = (Repeated(*arm) for arm in zip(networks, passes, strict=True))
     return {"frozen": baseline, "int8": candidate}
 
 

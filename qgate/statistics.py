@@ -50,11 +50,11 @@ def bootstrap_interval(
     """Give the interval of a statistic that was `measured`, from its value in each resample, `resampled` (resamples,).
 
     It is the hull of two: the expanded percentile interval, and its reflection at `measured`, the basic interval. They
-    differ where resamples are biased, as those of mAP are: an image that is drawn twice agrees with itself. Percentiles
-    expect a new sample to be biased alike, reflection takes the bias off, and neither alone is safe; the bias-corrected
-    (BCa) interval covers least: `benchmarks/coverage.py`. Expanded, because percentiles are narrow by the factor
-    sqrt((n - 1) / n), and by that of the normal and Student's t quantile. Source: Hesterberg, What Teachers Should
-    Know About the Bootstrap (2015), section 4.
+    differ where resamples are biased, as those of an average precision are: a sample that is drawn twice agrees with
+    itself. Percentiles expect a new sample to be biased alike, reflection takes the bias off, and neither alone is
+    safe; the bias-corrected (BCa) interval covers least: `benchmarks/coverage.py`. Expanded, because percentiles are
+    narrow by the factor sqrt((n - 1) / n), and by that of the normal and Student's t quantile. Source: Hesterberg, What
+    Teachers Should Know About the Bootstrap (2015), section 4.
 
     A resample in which the statistic is undefined may lie on either side. None where there are too many of them, where
     nothing was measured, or where samples are so few that a tail holds not one resample: fewer than six at 95%.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["blame", "tensors_of"]
 
-# dB of a layer by itself: with YOLOv5n and the digits, healthy ones keep more than 20, those with a fault less than 6.
+# dB of a layer by itself: in the examples' networks, healthy ones keep more than 20, those with a fault less than 6.
 _BAD = 6.0
 # dB of the lowered graph's output against the reference graph's, which differ by roundings.
 _DIFFERENT = 15.0

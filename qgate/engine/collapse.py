@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 __all__ = ["check_collapse"]
 
 _NUM_SAMPLES = 8
-# Float32 must find something in so many samples before finding nothing says anything: one box may miss its score limit.
+# Float32 must find something in so many samples before finding nothing says anything: one prediction may miss a limit.
 _MIN_PREDICTED = 3
 # An output says something from sample to sample where the power of its deviations from their mean is above this share
 # of its own. Then noise pushes the correlation below the limit only where it is above 5% of the power: 13 dB. The
-# worst healthy models (weights per tensor, min-max observers, reduced range, calibrated on 8 images) keep 18 dB and a
-# correlation of 0.84 with YOLOv5n, 27 dB and 0.995 with the digits; a dead layer in the trunk leaves 0.0 to 0.4.
+# worst healthy models (weights per tensor, min-max observers, reduced range, calibrated on 8 samples) of the examples
+# keep 18 and 27 dB, and correlations of 0.84 and 0.995; a dead layer in the trunk leaves 0.0 to 0.4.
 _MIN_VARIATION = 0.01
 _MIN_CORRELATION = 0.4
 # Dead outputs keep up to 15 dB by the bias that both arms have; without one, they keep none.

@@ -26,7 +26,7 @@ def digest(value: Any) -> str:
 def _canonical(value: Any) -> bytes:
     if hasattr(value, "detach"):  # a tensor; this module does not need torch
         value = value.detach().cpu().numpy()
-    if hasattr(value, "__array_interface__"):  # an image of Pillow's, say
+    if hasattr(value, "__array_interface__"):  # what Pillow gives, say
         value = np.asarray(value)
     if isinstance(value, np.ndarray) and value.dtype != object:
         return _frame(f"{value.dtype.str}{value.shape}", np.ascontiguousarray(value).tobytes())

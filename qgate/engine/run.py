@@ -182,7 +182,7 @@ class Run:
             for name in metrics["int8"]:
                 self.metrics[name] = self._compare(self.model.thresholds[name], metrics)
 
-    def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:  # noqa: ARG002  # for tests
+    def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:  # noqa: ARG002  # `selftest` asks
         names = [name for name in self.model.thresholds if name in self.registry.metrics]
         return {name: self.registry.metrics.get(name)(class_names) for name in names}
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from qgate.engine.artifact import edited_bytes, write_artifact
+from qgate.engine.evaluate import postprocess, read_sample, run_arm
 from qgate.engine.factory import FactoryDataset
 from qgate.engine.run import Run
 
@@ -46,7 +47,8 @@ class Outcome:
 class Fault:
     """One fault, and where it is planted; `reason` says why it cannot be.
 
-    `edit` changes the artifact's tensors, `wrap` the loaded int8 module, `damage` what it predicts, `inputs` the data.
+    `edit` changes the artifact's tensors, and raises `LookupError` where there is nothing to change; `wrap` changes the
+    loaded int8 module, `damage` what it predicts, `inputs` the data.
     `metrics` are those that may see it; None is all but the speed, which then is not measured.
     """
 
@@ -73,7 +75,7 @@ def selftest(gate: Gate, name: str, progress: Callable[[str], Progress]) -> Iter
         held = [verdict for verdict in control.verdicts if verdict.status == "passed"]
         yield _of_control(control, held)
         for fault in _faults(sandbox, name, control):
-            yield _try(sandbox, name, fault, held, progress) if not fault.reason else _not_planted(fault)
+            yield _try(sandbox, name, fault, held, progress)
 
 
 def _of_control(control: ModelResult, held: list[Verdict]) -> Outcome:
@@ -82,29 +84,25 @@ def _of_control(control: ModelResult, held: list[Verdict]) -> Outcome:
     return Outcome("none", "the gate as it is", bool(missed), said or f"{len(held)} limits held")
 
 
-def _not_planted(fault: Fault) -> Outcome:
-    return Outcome(fault.name, fault.description, None, fault.reason)
-
-
 def _try(gate: Gate, name: str, fault: Fault, held: list[Verdict], progress: Callable[[str], Progress]) -> Outcome:
-    watching = [verdict for verdict in held if _may_see(fault, verdict.metric)]
     outcome = partial(Outcome, fault.name, fault.description)
+    if fault.reason:
+        return outcome(None, fault.reason)
+    watching = {verdict.name for verdict in held if _may_see(fault, verdict.metric)}
     if not watching:
-        return outcome(
-            False, f"no limit on {' or '.join(fault.metrics or ('accuracy',))} that holds, so nothing would see it"
-        )
-    run = FaultyRun(gate, name, fault, progress(fault.name))
-    result = run.judged(run.open_inputs, blessed={}, timing=fault.metrics == ("speedup",))
-    limits = {(verdict.metric, str(verdict.slice), verdict.limit) for verdict in watching}
-    seen = [
-        verdict
-        for verdict in result.verdicts
-        if (verdict.metric, str(verdict.slice), verdict.limit) in limits
-        and not verdict.accepted(gate.config.qgate.on_inconclusive)
-    ]
+        kind = " or ".join(fault.metrics or ("accuracy",))
+        return outcome(False, f"no limit on {kind} that holds, so nothing would see it")
+    try:
+        run = FaultyRun(gate, name, fault, progress(fault.name))
+    except LookupError as error:  # planted here, not in the run, which would take it for a failure of the model
+        return outcome(None, str(error.args[0]))
+    blessed = gate.blessed.models.get(name, {})
+    result = run.judged(run.open_inputs, blessed=blessed, timing=fault.metrics == ("speedup",))
+    now = [verdict for verdict in result.verdicts if verdict.name in watching]
+    seen = [verdict for verdict in now if not verdict.accepted(gate.config.qgate.on_inconclusive)]
     if seen:
         return outcome(True, f"{seen[0].name} {seen[0].status}: {seen[0].message}")
-    return outcome(False, f"every limit holds: {', '.join(verdict.name for verdict in watching)}")
+    return outcome(False, f"every limit holds: {', '.join(verdict.name for verdict in now)}")
 
 
 def _may_see(fault: Fault, metric: str) -> bool:
@@ -118,6 +116,9 @@ class FaultyRun(Run):
         super().__init__(gate.config, gate.config.models[name], gate.registry, gate.environment, progress)
         self._fault = fault
         self._open = partial(gate.inputs, name)
+        sound = gate.config.qgate.artifacts / f"{name}.pt"
+        self._faulty = sound.with_stem(f"{name}-{fault.name}")
+        self._written = write_artifact(self._faulty, edited_bytes(sound, fault.edit or (lambda _tensors: None)))
 
     def open_inputs(self) -> Inputs:
         """Give the gate's inputs, or what the fault makes of them."""
@@ -125,11 +126,10 @@ class FaultyRun(Run):
         return self._fault.inputs(inputs) if self._fault.inputs else inputs
 
     def _write_artifact(self, inputs: Inputs, chosen: list[int], path: Path) -> Artifact:  # noqa: ARG002  # the run's
-        faulty = path.with_stem(f"{path.stem}-{self._fault.name}")
-        return write_artifact(faulty, edited_bytes(path, self._fault.edit or (lambda _tensors: None)))
+        return self._written
 
-    def _load_int8(self, path: Path) -> torch.nn.Module:
-        int8 = super()._load_int8(path.with_stem(f"{path.stem}-{self._fault.name}"))
+    def _load_int8(self, path: Path) -> torch.nn.Module:  # noqa: ARG002  # the run's
+        int8 = super()._load_int8(self._faulty)
         return self._fault.wrap(int8) if self._fault.wrap else int8
 
     def _evaluate(self, inputs: Inputs, arms: dict[str, torch.nn.Module], fingerprints: list[str]) -> None:
@@ -170,12 +170,13 @@ def _faults(gate: Gate, name: str, control: ModelResult) -> Iterator[Fault]:
 
 def _corrupt_scale(tensors: Tensors) -> None:
     """Corrupt the first weight's scale: all depends on it. An activation's may be overruled by lowering."""
-    tensors[next(key for key in tensors if key.endswith(".weight_scale"))] *= _SCALE_FACTOR
+    name = _first(key for key in tensors if key.endswith(".weight_scale"))
+    tensors[name] *= _SCALE_FACTOR
 
 
 def _swap_channels(tensors: Tensors) -> None:
     """Swap the two output channels of the first int8 weight that differ most, with all that belongs to them."""
-    name = next(key for key, value in tensors.items() if value.dtype == torch.int8 and len(value) > 1)
+    name = _first(key for key, value in tensors.items() if value.dtype == torch.int8 and len(value) > 1)
     real = tensors[name].flatten(1).float()
     distance = torch.cdist(real, real)
     one, other = divmod(int(distance.argmax()), len(real))
@@ -183,6 +184,13 @@ def _swap_channels(tensors: Tensors) -> None:
     for key, value in tensors.items():
         if key.startswith(prefix) and value.dim() and len(value) == len(real):
             value[[one, other]] = value[[other, one]]
+
+
+def _first(names: Iterator[str]) -> str:
+    name = next(names, None)
+    if name is None:
+        raise LookupError("the model has no int8 weights of a module")
+    return name
 
 
 def _dropped_class(gate: Gate, name: str, control: ModelResult) -> Fault:
@@ -206,9 +214,11 @@ def _dropped_class(gate: Gate, name: str, control: ModelResult) -> Fault:
 
 def _prediction(inputs: Inputs) -> Any:
     """Predict one sample in float32."""
-    batch, context = inputs.loaded.preprocess(inputs.evaluation.sample(0).input)
+    loaded, sample = inputs.loaded, read_sample(inputs.evaluation, 0)
+    batch, context = loaded.preprocess(sample.input)
     with torch.inference_mode():
-        return inputs.loaded.postprocess(inputs.loaded.module(*batch), context)
+        output = run_arm("float32", loaded.module, batch, sample)
+    return postprocess(loaded, "float32", output, context, sample)
 
 
 def _slowdown(gate: Gate, name: str, control: ModelResult) -> int:

@@ -6,6 +6,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from toy_project import PLUGIN
+
+from qgate.engine.gate import Gate
+from qgate.local_plugin import load_local_plugin
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -16,34 +20,9 @@ if TYPE_CHECKING:
     Qgate = Callable[..., Outcome]
 
 # How near the int8 logits are to float32's, which any fault moves.
-METRIC = """
-import qgate
-
-
-
-class Nearness(qgate.MeanMetric):
-    name = "nearness"
-
-    def score(self, prediction, target):
-        return float(-(prediction - target).abs().max())
-
-
-class FirstOnes:
-    name = "first_ones"
-
-    def select(self, dataset, num_samples, rng):
-        return list(range(min(num_samples, len(dataset))))
-
-
-@qgate.hookimpl
-def qgate_register_metrics():
-    return [Nearness]
-
-
-@qgate.hookimpl
-def qgate_register_calibrators():
-    return [FirstOnes]
-"""
+METRIC = PLUGIN.replace('"accuracy"', '"nearness"').replace(
+    "float(prediction.argmax() == target)", "float(-(prediction - target).abs().max())"
+)
 SHARP = "[models.toy.thresholds.nearness]\nmax_drop = 0.003\n"
 BLUNT = "[models.toy.thresholds.nearness]\nmax_drop = 1000\n"
 FAST = "[models.toy.thresholds.speedup]\nlower_bound = 0.5\n"
@@ -126,3 +105,34 @@ def test_nothing_of_the_users_is_written(nearness: Folder, qgate: Qgate) -> None
     assert before
     assert {path: path.read_bytes() for path in sorted(nearness.root.rglob(".qgate/**/*")) if path.is_file()} == before
     assert not (nearness.root / "qgate-blessed.json").exists()
+
+
+def test_a_limit_that_compares_with_blessed_results_does_not_catch_what_it_cannot_see(
+    nearness: Folder, qgate: Qgate
+) -> None:
+    nearness.configure(BLUNT.replace("max_drop", "max_regression"))
+    gate = Gate.open(nearness.root / "qgate.toml", plugins=load_local_plugin(nearness.root), update_blessed=True)
+    gate.run("toy")
+    gate.save_blessed(gate.result())
+
+    outcome = qgate("selftest", "--json")
+
+    assert verdicts(outcome) == {
+        "none": False,
+        "scale": False,
+        "channels": False,
+        "slow": False,
+        "class": None,
+        "no data": True,
+    }
+
+
+def test_a_fault_that_cannot_be_planted_is_not_caught(nearness: Folder, qgate: Qgate) -> None:
+    nearness.configure(SHARP)
+    text = nearness.text("qgate.toml")
+    nearness.write("qgate.toml", text.replace('calibrator = "first_ones"', 'ignored_scope = ["*"]'))
+
+    found = {item["fault"]: item for item in json.loads(qgate("selftest", "--json").out)["toy"]}
+
+    assert found["scale"]["caught"] is found["channels"]["caught"] is None
+    assert found["scale"]["message"] == "the model has no int8 weights of a module"
