@@ -83,7 +83,7 @@ backend    = "{backend}"
 activation = {{ observer = "minmax" }}
 
 [models.digits.timing]
-max_seconds   = 6
+max_seconds   = 12
 baseline_form = "frozen"
 
 [models.digits.thresholds.map]
