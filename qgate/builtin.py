@@ -49,10 +49,11 @@ def qgate_register_observers() -> tuple[type[Observer], ...]:
 
 @hookimpl
 def qgate_register_backends() -> tuple[type[Backend], ...]:
-    """Register torch's own engines."""
+    """Register torch's own engines, and the fused kernels."""
     from qgate.quantization.backends import FbgemmBackend, OnednnBackend, X86Backend
+    from qgate.quantization.fused import FusedBackend
 
-    return (FbgemmBackend, X86Backend, OnednnBackend)
+    return (FbgemmBackend, X86Backend, OnednnBackend, FusedBackend)
 
 
 @hookimpl

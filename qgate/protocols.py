@@ -50,7 +50,8 @@ class LoadedModel:
     `preprocess` maps `Sample.input` to the module's positional inputs, a batch of one, and a context;
     `postprocess` maps the raw output of that batch and the context to one prediction. Both arms share them.
     `source_sha256` identifies the weights; `input_description` is JSON-able and travels in the artifact,
-    for those who deploy it. `class_names` may be empty where the task has no classes.
+    for those who deploy it. `class_names` may be empty where the task has no classes. Where the module's one input is
+    made of bytes, each times the same factor, `byte_scale` is that factor: the int8 model then takes the bytes, too.
     """
 
     module: torch.nn.Module
@@ -60,6 +61,7 @@ class LoadedModel:
     class_names: tuple[str, ...] = ()
     input_description: Mapping[str, Any] = field(default_factory=dict)
     source_sha256: str | None = None
+    byte_scale: float | None = None
 
 
 class Loader(Protocol):

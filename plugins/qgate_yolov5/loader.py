@@ -92,6 +92,7 @@ class YoloV5Loader:
             class_names=checkpoint.names,
             input_description=_describe(options, checkpoint),
             source_sha256=checkpoint.sha256,
+            byte_scale=1 / 255,
         )
 
 

@@ -93,8 +93,13 @@ def read_header(path: Path | str) -> dict[str, Any]:
 
 def load_reference(path: Path) -> torch.fx.GraphModule:
     """Read the reference graph of an artifact: explicit quantize and dequantize nodes. Raises `ArtifactError`."""
-    contents = _read(path)
-    return decode(contents.graph, contents.tensors)
+    return _reference(_read(path))
+
+
+def _reference(contents: Contents) -> torch.fx.GraphModule:
+    reference = decode(contents.graph, contents.tensors)
+    reference.meta["byte_scale"] = contents.header.get("byte_scale")
+    return reference
 
 
 def load_artifact(path: Path | str, *, registry: Registry | None = None) -> torch.nn.Module:
@@ -111,7 +116,7 @@ def load_artifact(path: Path | str, *, registry: Registry | None = None) -> torc
     contents = _read(path)
     try:
         backend = _backend(contents.header, registry)
-        reference = decode(contents.graph, contents.tensors)
+        reference = _reference(contents)
         lowered: torch.nn.Module = backend.lower(reference, _example_inputs(contents.header["inputs"]))
     except ArtifactError as error:
         raise ArtifactError(error.message, path=path) from error

@@ -31,7 +31,7 @@ def available_backend(config: ModelConfig, registry: Registry) -> Backend:
     return backend
 
 
-def resolve(config: ModelConfig, registry: Registry, backend: Backend) -> Recipe:
+def resolve(config: ModelConfig, registry: Registry, backend: Backend, byte_scale: float | None = None) -> Recipe:
     """Turn the configured names into observers, and `reduce_range = "auto"` into what this CPU's kernels need.
 
     Raises `QuantizationError` where an observer refuses its options.
@@ -45,6 +45,7 @@ def resolve(config: ModelConfig, registry: Registry, backend: Backend) -> Recipe
         weight_options=said.weight.options,
         ignored_scope=said.ignored_scope,
         non_traceable=said.non_traceable,
+        byte_scale=byte_scale,
     )
     _check_options(config, recipe.activation, recipe.activation_options)
     _check_options(config, recipe.weight, recipe.weight_options)
@@ -95,7 +96,7 @@ def quantize(
     Raises `TraceError`, `QuantizationError`, `DataError`.
     """
     backend = available_backend(config, registry)
-    recipe = resolve(config, registry, backend)
+    recipe = resolve(config, registry, backend, inputs.loaded.byte_scale)
     with clock.step("quantize"):
         observed = prepare(inputs.loaded.module, recipe, backend.backend_config(), inputs.loaded.example_inputs)
     with clock.step("calibrate", len(chosen)) as progress:

@@ -162,6 +162,7 @@ class Run:
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "source_sha256": inputs.loaded.source_sha256,
             "quantization": self.quantization,
+            "byte_scale": inputs.loaded.byte_scale,
             "input_description": dict(inputs.loaded.input_description),
             "class_names": list(inputs.loaded.class_names),
             "environment": self.environment,

@@ -19,9 +19,9 @@ from qgate.quantization.freeze import freeze
 from qgate.quantization.prepare import quiet_torch_ao
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-__all__ = ["FbgemmBackend", "OnednnBackend", "X86Backend", "engine"]
+__all__ = ["FbgemmBackend", "OnednnBackend", "X86Backend", "engine", "loses_products", "without_transposed"]
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ class FbgemmBackend(_TorchBackend):
         return get_fbgemm_backend_config()
 
 
-def _without_transposed(config: BackendConfig) -> BackendConfig:
+def without_transposed(config: BackendConfig) -> BackendConfig:
     """Leave transposed convolutions float: oneDNN's give wrong values where inputs and outputs differ in number."""
     kept = [pattern for pattern in config.configs if "transpose" not in str(pattern).lower()]
     return BackendConfig(config.name).set_backend_pattern_configs(kept)
@@ -90,7 +90,7 @@ class X86Backend(_TorchBackend):
 
     def backend_config(self) -> BackendConfig:
         """Give torch's configuration for x86, which takes oneDNN where there is VNNI."""
-        return _without_transposed(get_x86_backend_config())
+        return without_transposed(get_x86_backend_config())
 
 
 class OnednnBackend(_TorchBackend):
@@ -100,46 +100,51 @@ class OnednnBackend(_TorchBackend):
 
     def backend_config(self) -> BackendConfig:
         """Give torch's configuration for onednn."""
-        return _without_transposed(get_onednn_backend_config())
+        return without_transposed(get_onednn_backend_config())
 
 
 @functools.cache
 def saturates(name: str) -> bool:
-    """Measure whether an engine's int8 products lose what 16 bits cannot hold.
-
-    Kernels without VNNI add pairs of products in 16 bits: 2 * 255 * 127 does not fit, 2 * 127 * 127 does. The probes
-    are a pointwise, a dense, a depthwise and a fully connected layer whose every product is the greatest; their
-    exact outputs are the number of products times 255 * 127.
-    """
+    """Measure whether an engine's int8 products lose what 16 bits cannot hold."""
     with engine(name), quiet_torch_ao():
-        return any(_saturates(*probe) for probe in _PROBES)
+        return loses_products(_multiply)
 
 
 _PROBES = (
-    # in channels, out channels, kernel, groups
+    # in channels, out channels, kernel (0: a linear layer), groups
     (64, 64, 1, 1),
     (32, 32, 3, 1),
     (32, 32, 3, 32),
     (64, 16, 0, 1),
 )
-
-
 _EXACT = 200  # the quantized output, of 255 steps, where no product is lost
 
 
-def _saturates(inputs: int, outputs: int, kernel: int, groups: int) -> bool:
-    products = inputs // groups * max(kernel, 1) ** 2
-    scale = products * 255.0 * 127.0 / _EXACT
-    if kernel:
-        x = torch.full((1, inputs, 8, 8), 255.0)
-        weight = torch.full((outputs, inputs // groups, kernel, kernel), 127.0)
-    else:
-        x, weight = torch.full((1, inputs), 255.0), torch.full((outputs, inputs), 127.0)
-    qx = torch.quantize_per_tensor(x, 1.0, 0, torch.quint8)
-    qw = torch.quantize_per_channel(weight, torch.ones(outputs), torch.zeros(outputs, dtype=torch.long), 0, torch.qint8)
-    if kernel:
+def loses_products(multiply: Callable[[torch.Tensor, torch.Tensor, int, float], torch.Tensor]) -> bool:
+    """Say whether kernels lose products: without VNNI they add pairs in 16 bits, where 2 * 255 * 127 does not fit.
+
+    `multiply` takes uint8 inputs of scale 1, an int8 weight of scale 1, the number of groups and the scale of its
+    result, uint8. It is given a pointwise, a dense, a depthwise and a linear layer, whose every product is the
+    greatest; the exact results are the number of products times 255 * 127.
+    """
+    for inputs, outputs, kernel, groups in _PROBES:
+        window = (kernel, kernel) if kernel else ()
+        products = inputs // groups * max(kernel, 1) ** 2
+        x = torch.full((1, inputs, *(8,) * len(window)), 255, dtype=torch.uint8)
+        weight = torch.full((outputs, inputs // groups, *window), 127, dtype=torch.int8)
+        if bool((multiply(x, weight, groups, products * 255.0 * 127.0 / _EXACT) != _EXACT).any()):
+            return True
+    return False
+
+
+def _multiply(x: torch.Tensor, weight: torch.Tensor, groups: int, scale: float) -> torch.Tensor:
+    """Multiply by the engine's quantized operators."""
+    outputs = len(weight)
+    qx = torch.quantize_per_tensor(x.float(), 1.0, 0, torch.quint8)
+    zeros = torch.zeros(outputs, dtype=torch.long)
+    qw = torch.quantize_per_channel(weight.float(), torch.ones(outputs), zeros, 0, torch.qint8)
+    if x.ndim > 2:  # noqa: PLR2004  # beyond samples and channels
         packed = torch.ops.quantized.conv2d_prepack(qw, None, [1, 1], [0, 0], [1, 1], groups)
-        result = torch.ops.quantized.conv2d(qx, packed, scale, 0)
-    else:
-        result = torch.ops.quantized.linear(qx, torch.ops.quantized.linear_prepack(qw, None), scale, 0)
-    return bool((result.int_repr() != _EXACT).any())
+        return torch.ops.quantized.conv2d(qx, packed, scale, 0).int_repr()  # type: ignore[no-any-return]
+    packed = torch.ops.quantized.linear_prepack(qw, None)
+    return torch.ops.quantized.linear(qx, packed, scale, 0).int_repr()  # type: ignore[no-any-return]

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 __all__ = [
+    "REDUCED_ACTIVATION",
     "ActivationObserver",
+    "ByteObserver",
     "HistogramObserver",
     "MinMaxObserver",
     "MovingAverageObserver",
@@ -34,8 +36,8 @@ _SAMPLE = 1 << 14
 
 # The reduced range. Without VNNI two products are added in 16 bits: (180 + 1) * 181 = 32,761 is the most that fits,
 # the 1 for the rounding of two weights. It gives activations and weights alike seven bits and a half.
-_REDUCED_ACTIVATION = 181
-_REDUCED_WEIGHT_PAIR = 180
+REDUCED_ACTIVATION = 181
+_MOST = 2**15 - 1
 
 
 class Observer(UniformQuantizationObserverBase):
@@ -92,7 +94,25 @@ class ActivationObserver(Observer):
 
     def narrow(self) -> None:
         """Leave room for a product with the reduced weights in 16 bits."""
-        self.quant_max = self.quant_min + _REDUCED_ACTIVATION
+        self.quant_max = self.quant_min + REDUCED_ACTIVATION
+
+
+class ByteObserver(ActivationObserver):
+    """Not an observer but the knowledge that the values are bytes already: `byte_scale` times 0 to 255."""
+
+    def __init__(self, byte_scale: float) -> None:
+        super().__init__()
+        self.byte_scale = byte_scale
+
+    def observe(self, x: torch.Tensor) -> None:
+        """Learn nothing."""
+
+    def bounds(self) -> Bounds:
+        """Give the values of the least and the greatest byte."""
+        return torch.tensor(0.0), torch.tensor(self.levels * self.byte_scale)
+
+    def narrow(self) -> None:
+        """Stay: it is the weights that must leave room."""
 
 
 class WeightObserver(Observer):
@@ -108,24 +128,24 @@ class WeightObserver(Observer):
             quant_max=127,
         )
         self.ch_axis = ch_axis
-        self._reduced = False
+        self._greatest_pair: float | None = None
         self._least_scale = torch.tensor(0.0)
 
-    def narrow(self) -> None:
-        """Leave room for a sum of two products with reduced activations in 16 bits.
+    def narrow(self, activation: int = REDUCED_ACTIVATION) -> None:
+        """Leave room for a sum of two products with activations, `activation` at most, in 16 bits.
 
         Which weights a kernel pairs is its own affair, so it is the two greatest of one sign in an output channel that
         must fit. Most channels have few great weights and lose little.
         """
-        self._reduced = True
+        self._greatest_pair = _MOST // activation - 1  # the 1 for the rounding of two weights
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Observe `x` and hand it on unchanged."""
-        if self._reduced and x.numel():
+        if self._greatest_pair and x.numel():
             channels = x.detach().to(torch.float32).movedim(self.ch_axis, 0).flatten(1)
             pairs = torch.maximum(_greatest_pair(channels), _greatest_pair(-channels))
             per_channel = self.qscheme == torch.per_channel_symmetric
-            self._least_scale = (pairs if per_channel else pairs.max()) / _REDUCED_WEIGHT_PAIR
+            self._least_scale = (pairs if per_channel else pairs.max()) / self._greatest_pair
         return super().forward(x)
 
     def calculate_qparams(self, **_: object) -> tuple[torch.Tensor, torch.Tensor]:

@@ -6,11 +6,11 @@ import contextlib
 import copy
 import difflib
 import fnmatch
-import functools
 import traceback
 import warnings
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,8 @@ from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
 from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_fx
 
 from qgate.errors import QuantizationError, TraceError
-from qgate.quantization.observers import WeightObserver
-from qgate.quantization.readers import read_through, reduce_activations
+from qgate.quantization.observers import REDUCED_ACTIVATION, WeightObserver
+from qgate.quantization.readers import read_through, reduce_activations, take_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +57,7 @@ class Recipe:
     """How to quantize: observers with their options, and what stays float.
 
     `reduce_range` keeps products of two 8-bit values small enough for kernels that add two of them in 16 bits. Patterns
-    are shell-style and match names of modules and of all that is in them.
+    are shell-style and match names of modules and of all that is in them. With `byte_scale`, inputs are bytes times it.
     """
 
     activation: type[Observer]
@@ -67,6 +67,7 @@ class Recipe:
     weight_options: dict[str, Any] = field(default_factory=dict)
     ignored_scope: tuple[str, ...] = ()
     non_traceable: tuple[str, ...] = ()
+    byte_scale: float | None = None
 
 
 def prepare(
@@ -90,6 +91,8 @@ def prepare(
     read_through(prepared)
     if recipe.reduce_range:
         reduce_activations(prepared)
+    if recipe.byte_scale:
+        take_bytes(prepared, recipe.byte_scale, partial(_weight_observer, recipe, activation=255))
     return prepared
 
 
@@ -142,18 +145,18 @@ def _qconfig_mapping(recipe: Recipe) -> Any:
         mapping = get_default_qconfig_mapping("x86")
     default = mapping.global_qconfig
     assert default is not None  # noqa: S101  # torch's mapping always has one
-    activation = functools.partial(recipe.activation, **recipe.activation_options)
-    weight = functools.partial(_weight_observer, recipe)
+    activation = partial(recipe.activation, **recipe.activation_options)
+    weight = partial(_weight_observer, recipe)
     for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
         if qconfig is not None and qconfig.activation is default.activation:
             mapping.set_object_type(pattern, QConfig(activation=activation, weight=qconfig.weight))
     return mapping.set_global(QConfig(activation=activation, weight=weight))
 
 
-def _weight_observer(recipe: Recipe) -> Observer:
+def _weight_observer(recipe: Recipe, activation: int = REDUCED_ACTIVATION) -> Observer:
     observer = recipe.weight(**recipe.weight_options)
     if recipe.reduce_range and isinstance(observer, WeightObserver):
-        observer.narrow()
+        observer.narrow(activation)
     return observer
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.ao.quantization import QConfig
 
-from qgate.quantization.observers import ActivationObserver
+from qgate.quantization.observers import ActivationObserver, ByteObserver
 
-__all__ = ["read_through", "reduce_activations"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qgate.quantization.observers import Observer
+
+__all__ = ["read_through", "reduce_activations", "take_bytes"]
 
 _MATMUL_MODULES = (
     torch.nn.Conv1d,
@@ -60,6 +66,26 @@ def reduce_activations(prepared: torch.fx.GraphModule) -> None:
     for observer, nodes in _observers(prepared, modules).items():
         if any(_multiplies(user, modules) for node in nodes for user in node.users):
             observer.narrow()
+
+
+def take_bytes(prepared: torch.fx.GraphModule, byte_scale: float, weight: Callable[[], Observer]) -> None:
+    """Let inputs be bytes, times `byte_scale`, as they are: all 256 of them, whatever the range of other values.
+
+    The layers that read them observe their weights with `weight`, which leaves room for that. Where a function reads an
+    input, its weights have their observers already, and the input is quantized like any other value.
+    """
+    modules: Modules = dict(prepared.named_modules(remove_duplicate=False))
+    for node in prepared.graph.nodes:
+        observer = modules.get(str(node.target)) if node.op == "call_module" else None
+        if not isinstance(observer, ActivationObserver) or node.args[0].op != "placeholder":
+            continue
+        if any(user.op == "call_function" and _multiplies(user, modules) for user in node.users):
+            continue
+        prepared.set_submodule(str(node.target), ByteObserver(byte_scale))
+        for user in node.users:
+            if _multiplies(user, modules):
+                reader: Any = modules[str(user.target)]
+                reader.qconfig = QConfig(activation=reader.qconfig.activation, weight=weight)
 
 
 def _observers(prepared: torch.fx.GraphModule, modules: Modules) -> dict[ActivationObserver, list[torch.fx.Node]]:

@@ -1,0 +1,230 @@
+"""What a fused graph is made of: modules on plain uint8 tensors, each of them a kernel or a few.
+
+Scales are fixed when a module is made. Tensors of four dimensions have their channels last in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+from torch.ao.nn.quantized import reference
+from torch.nn import functional
+
+from qgate.quantization.byte_table import apply_table
+from qgate.quantization.float_forms import channels_last
+from qgate.quantization.fused.tables import Scale, activation_table, byte_table
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qgate.quantization.fused.tables import Function
+
+__all__ = [
+    "LAYERS",
+    "ByteAdd",
+    "ByteTable",
+    "Epilogue",
+    "MaxPool",
+    "PostOp",
+    "QuantizeInput",
+    "QuantizedLayer",
+    "epilogue",
+    "multiply",
+]
+
+PostOp = tuple[str, tuple[float, ...]]
+
+_onednn = torch.ops.onednn
+# Layers that have a kernel, each with its operator.
+LAYERS: dict[type, Any] = {
+    reference.Conv1d: _onednn.qconv1d_pointwise.default,
+    reference.Conv2d: _onednn.qconv2d_pointwise.default,
+    reference.Conv3d: _onednn.qconv3d_pointwise.default,
+    reference.Linear: _onednn.qlinear_pointwise.default,
+}
+_FREE = {"relu", "hardtanh"}  # post-ops that cost no time
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What a kernel does with a layer's result before it is written.
+
+    oneDNN applies `post_op` and quantizes with `scale` (None: the result stays float32); what comes out is looked up
+    in `table`, uint8 (256,), where there is one.
+    """
+
+    scale: Scale | None
+    post_op: PostOp = ("none", ())
+    table: Tensor | None = None
+
+
+def epilogue(activation: Function | None, post_op: PostOp | None, target: Scale) -> Epilogue | None:
+    """Choose how a kernel makes `target`'s bytes of an activation of its result: by a post-op, or by a table.
+
+    `post_op` is oneDNN's, where it has that activation. A table is faster than a post-op with an exponential in it.
+    None where neither gives the activation to within a step.
+    """
+    if activation is None:
+        return Epilogue(target)
+    if post_op and post_op[0] in _FREE:
+        return Epilogue(target, post_op)
+    found = activation_table(activation, target)
+    if found:
+        return Epilogue(found[0], table=found[1])
+    return Epilogue(target, post_op) if post_op else None
+
+
+class QuantizedLayer(nn.Module):
+    """A convolution or linear layer with all that follows it up to the next quantization.
+
+    Maps uint8 (N, C, ...) to uint8, or to float32 where the epilogue has no scale. `residual`, uint8 of the result's
+    shape, is added before the post-op, and overwritten. Weights are packed once, for the shape that comes first.
+    """
+
+    def __init__(self, layer: Any, source: Scale, end: Epilogue, residual: Scale | None = None) -> None:
+        super().__init__()
+        self.source, self.end = source, end
+        self.weight, self.steps = _quantized_weight(layer)
+        self.zeros = torch.zeros(len(self.steps), dtype=torch.int32)
+        self.bias = None if layer.bias is None else layer.bias.detach()
+        is_linear = isinstance(layer, reference.Linear)
+        self.window = () if is_linear else (list(layer.stride), list(layer.padding), list(layer.dilation), layer.groups)
+        self.operator = _onednn.qconv2d_pointwise.binary if residual else LAYERS[type(layer)]
+        self.arguments = (self.bias, *self.window, *_written(end, residual))
+        self.packed: Tensor | None = None
+
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
+        """Run the kernel, then look up what it gives."""
+        packed = self._pack(x) if self.packed is None else self.packed
+        added = () if residual is None else (residual,)
+        source = self.source
+        result: Tensor = self.operator(
+            x, source.step, source.zero_point, packed, self.steps, self.zeros, *added, *self.arguments
+        )
+        return result if self.end.table is None else apply_table(result, self.end.table)
+
+    def _pack(self, x: Tensor) -> Tensor:
+        """Lay the weights out as the kernel for inputs of this shape wants them."""
+        shape = list(x.shape)
+        if self.window:
+            step, zero_point = self.source.step, self.source.zero_point
+            packed = _onednn.qconv_prepack(self.weight, self.steps, step, zero_point, *self.window, shape)
+        else:
+            packed = _onednn.qlinear_prepack(self.weight, [x.numel() // shape[-1], shape[-1]])
+        self.packed, self.weight = packed, None
+        return packed  # type: ignore[no-any-return]  # an operator's result
+
+
+def multiply(x: Tensor, weight: Tensor, groups: int, scale: float) -> Tensor:
+    """Multiply uint8 inputs by an int8 weight, both of scale 1, by these kernels; `scale` is the uint8 result's."""
+    steps, zeros = torch.ones(len(weight)), torch.zeros(len(weight), dtype=torch.int32)
+    behind: tuple[Any, ...] = (scale, 0, torch.uint8, "none", [], "")
+    if x.ndim == 2:  # noqa: PLR2004  # samples and channels
+        packed = _onednn.qlinear_prepack(weight, list(x.shape))
+        return _onednn.qlinear_pointwise(x, 1.0, 0, packed, steps, zeros, None, *behind)  # type: ignore[no-any-return]
+    window = ([1, 1], [0, 0], [1, 1], groups)
+    packed = _onednn.qconv_prepack(weight, steps, 1.0, 0, *window, list(x.shape))
+    return _onednn.qconv2d_pointwise(x, 1.0, 0, packed, steps, zeros, None, *window, *behind)  # type: ignore[no-any-return]
+
+
+def _quantized_weight(layer: Any) -> tuple[Tensor | None, Tensor]:
+    """Give a reference layer's int8 weight and its scales, one an output channel."""
+    weight = layer.get_quantized_weight()
+    per_channel = weight.qscheme() in {torch.per_channel_affine, torch.per_channel_symmetric}
+    steps = weight.q_per_channel_scales() if per_channel else torch.tensor(weight.q_scale())
+    return weight.int_repr(), steps.to(torch.float32).expand(weight.shape[0]).contiguous()
+
+
+def _written(end: Epilogue, residual: Scale | None) -> tuple[Any, ...]:
+    """Give an operator's last arguments: how its result is written."""
+    name, arguments = end.post_op
+    scale = (end.scale.step, end.scale.zero_point, torch.uint8) if end.scale else (1.0, 0, torch.float32)
+    added = (residual.step, residual.zero_point, "sum", 1.0) if residual else ()
+    return (*scale, *added, name, list(arguments), "")
+
+
+class ByteTable(nn.Module):
+    """Any function of single values, from bytes to bytes. Overwrites its input where `reuse` is set."""
+
+    def __init__(self, table: Tensor) -> None:
+        super().__init__()
+        self.table = table
+        self.reuse = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Look up every byte."""
+        return apply_table(x if self.reuse else x.clone(), self.table)
+
+
+class ByteAdd(nn.Module):
+    """The sum of two byte tensors, quantized once; no byte is below `least`, which a ReLU sets to zero's."""
+
+    def __init__(self, left: Scale, right: Scale, target: Scale, least: int = 0) -> None:
+        super().__init__()
+        self.left, self.right, self.target, self.least = left, right, target, least
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """Add the values."""
+        total = self.left.values(left) + self.right.values(right)
+        return self.target.bytes(total).clamp_min_(self.least).to(torch.uint8)
+
+
+class MaxPool(nn.Module):
+    """Max pooling over (N, C, H, W), exact on bytes: torch has no kernel for plain uint8."""
+
+    def __init__(self, kernel: tuple[int, int], stride: tuple[int, int], padding: tuple[int, int]) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = kernel, stride, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Take the greatest of each window, first of columns, then of rows."""
+        rows, columns = self.padding
+        x = functional.pad(x, (columns, columns, rows, rows))  # a zero is the least byte
+        for dimension in (3, 2):
+            x = _greatest(x, dimension, self.kernel[dimension - 2], self.stride[dimension - 2])
+        return x
+
+
+def _greatest(x: Tensor, dimension: int, kernel: int, stride: int) -> Tensor:
+    """Give the maxima of windows along one dimension; windows double, so that few passes are needed."""
+    count = (x.shape[dimension] - kernel) // stride + 1
+    width = 1
+    while 2 * width <= kernel:
+        length = x.shape[dimension] - width
+        x = torch.maximum(x.narrow(dimension, 0, length), x.narrow(dimension, width, length))
+        width *= 2
+    index = [slice(None)] * x.ndim
+    index[dimension] = slice(0, (count - 1) * stride + 1, stride)
+    first = x[tuple(index)]
+    if width == kernel:
+        return first
+    index[dimension] = slice(kernel - width, kernel - width + (count - 1) * stride + 1, stride)
+    return torch.maximum(first, x[tuple(index)])
+
+
+class QuantizeInput(nn.Module):
+    """The way in: float values are quantized; bytes, which stand for `byte * byte_scale`, are looked up at most."""
+
+    def __init__(self, scale: Scale, byte_scale: float | None) -> None:
+        super().__init__()
+        self.scale, self.byte_scale = scale, byte_scale
+        given = Scale(byte_scale, 0) if byte_scale else scale
+        self.table = None if given.is_close(scale) else byte_table(torch.Tensor.clone, given, scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give bytes. Raises `TypeError` for bytes of which nobody said what they stand for."""
+        if x.dtype == torch.uint8:
+            return self._bytes(x)
+        steps = (x * (1 / self.scale.step)).round_().add_(self.scale.zero_point).clamp_(0, 255)
+        return channels_last(steps.to(torch.uint8))
+
+    def _bytes(self, x: Tensor) -> Tensor:
+        if self.byte_scale is None:
+            raise TypeError(
+                "got uint8, but the model's loader gave no `byte_scale`; expected what its `preprocess` gives"
+            )
+        x = channels_last(x)
+        return x if self.table is None else apply_table(x.clone(), self.table)

@@ -1,0 +1,322 @@
+"""The lowering pass: a reference graph becomes a graph of kernels on plain uint8 tensors.
+
+The reference graph says for every value where it is quantized. The pass walks it once, and carries for each value up to
+two forms: `floats`, the node that gives it as the reference graph does, and `bytes`, a node that gives it as uint8
+with its scale. A form that nothing reads is dead code in the end. What no fused kernel does is left as the reference
+graph has it, between a quantized tensor and another, for torch's own lowering.
+"""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+from torch.ao.nn import intrinsic
+from torch.fx.node import map_arg
+from torch.nn import functional
+
+from qgate.quantization.fused.functions import (
+    asks_shape,
+    elementwise,
+    enlarges,
+    moves_values,
+    pooling,
+    post_op,
+    zero_padding,
+)
+from qgate.quantization.fused.kernels import (
+    LAYERS,
+    ByteAdd,
+    ByteTable,
+    Epilogue,
+    MaxPool,
+    QuantizedLayer,
+    QuantizeInput,
+    epilogue,
+)
+from qgate.quantization.fused.tables import Scale, byte_table
+
+if TYPE_CHECKING:
+    from qgate.quantization.fused.tables import Function
+
+__all__ = ["lower_graph"]
+
+Node = Any  # torch.fx types each argument of a node as a union of twenty types
+
+_JOINS = {torch.cat, torch.stack}
+_FRESH = (QuantizedLayer, ByteTable, ByteAdd, MaxPool)  # what they give is nobody else's
+
+
+def lower_graph(reference: fx.GraphModule) -> fx.GraphModule:
+    """Give the fused form of a reference graph; its nodes have the names of the values that they give, as bytes.
+
+    A node that gives bytes has their scale as `meta["scale"]`. Inputs may be uint8 tensors where the graph's `meta`
+    says what they stand for, `byte_scale`.
+    """
+    return _Lowering(reference).run()
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """A layer of a reference graph, as FX fused it."""
+
+    root: Any
+    inner: tuple[nn.Module, ...] = ()
+    residual: Node | None = None
+
+
+class _Lowering:
+    def __init__(self, reference: fx.GraphModule) -> None:
+        self.reference = reference
+        self.byte_scale: float | None = reference.meta.get("byte_scale")
+        self.modules = dict(reference.named_modules(remove_duplicate=False))
+        self.graph = fx.Graph()
+        self.held: dict[str, Any] = {}
+        self.floats: dict[Node, Node] = {}
+        self.bytes: dict[Node, tuple[Node, Scale]] = {}
+        self.absorbed: set[Node] = set()
+        self.unquantized: set[Node] = set()  # values that a layer can give as float32, and nothing reads as bytes
+
+    def run(self) -> fx.GraphModule:
+        """Walk the reference graph."""
+        for node in self.reference.graph.nodes:
+            if node.op == "output":
+                self.graph.output(map_arg(node.args[0], self.floats.__getitem__))
+            elif node not in self.absorbed:
+                self._lower(node)
+        lowered = fx.GraphModule(self.held, self.graph, class_name="Fused")
+        self.graph.eliminate_dead_code()
+        self._name_bytes()
+        self._own_what_is_overwritten()
+        lowered.delete_all_unused_submodules()
+        lowered.recompile()
+        return lowered.eval()
+
+    def _lower(self, node: Node) -> None:
+        source = node.args[0] if node.args else None
+        if node in self.unquantized or source in self.unquantized:
+            self.floats[node] = self.floats[source]
+        elif node.target is torch.quantize_per_tensor:
+            self._quantize(node)
+        elif node.op == "call_method" and node.target == "dequantize":
+            self._copy(node)
+            if source in self.bytes:
+                self.bytes[node] = self.bytes[source]
+        elif not self._lower_layer(node):
+            self._copy(node)
+            self._move(node)
+
+    # Quantized values
+
+    def _quantize(self, node: Node) -> None:
+        """Give a quantized value as bytes and as a tensor of torch's quantized type."""
+        scale = self._scale(node)
+        found = self.bytes[node][0] if node in self.bytes else self._fused(node.args[0], scale)
+        if found is None:
+            quantized = self._copy(node)
+            found = self.graph.call_method("int_repr", (quantized,))
+        else:
+            arguments = (found, scale.step, scale.zero_point)
+            self.floats[node] = self.graph.call_function(torch._make_per_tensor_quantized_tensor, arguments)
+        self._keep(node, found, scale)
+
+    def _scale(self, node: Node) -> Scale:
+        step, zero_point = (operator.attrgetter(str(part.target))(self.reference) for part in node.args[1:3])
+        return Scale(float(step), int(zero_point))
+
+    def _fused(self, value: Node, scale: Scale) -> Node | None:
+        """Give a value, quantized with `scale`, without a float form of it; None where no kernel does that."""
+        if value in self.bytes:
+            return self._rescaled(value, scale)
+        if value.op == "placeholder":
+            return self._call(value.name, QuantizeInput(scale, self.byte_scale), self.floats[value])
+        if value.target is torch.cat and all(part in self.bytes for part in value.args[0]):
+            parts = [self._rescaled(part, scale) for part in value.args[0]]
+            return self.graph.call_function(torch.cat, (parts, *value.args[1:]), value.kwargs)
+        return self._tabulated(value, scale) or self._sum(value, scale)
+
+    def _rescaled(self, value: Node, scale: Scale, function: Function = torch.Tensor.clone) -> Node:
+        """Give a value that there is as bytes, or a function of it, in another scale."""
+        found, source = self.bytes[value]
+        if function is torch.Tensor.clone:
+            if source == scale:
+                return found
+            if enlarges(value, self.modules) and value.args[0] in self.bytes:
+                return self._moved(value, {value.args[0]: self._rescaled(value.args[0], scale)})
+        return self._call(value.name, ByteTable(byte_table(function, source, scale)), found)
+
+    def _tabulated(self, value: Node, scale: Scale) -> Node | None:
+        function = elementwise(value, self.modules)
+        if function is None or value.all_input_nodes[0] not in self.bytes:
+            return None
+        return self._rescaled(value.all_input_nodes[0], scale, function)
+
+    def _sum(self, value: Node, scale: Scale) -> Node | None:
+        """Add two values; a ReLU behind it is the lower end of the scale."""
+        rectified = elementwise(value, self.modules) is not None and post_op(value, self.modules) == ("relu", ())
+        total = value.all_input_nodes[0] if rectified else value
+        if total.target not in {operator.add, torch.add} or total.kwargs:
+            return None
+        if not all(isinstance(part, fx.Node) and part in self.bytes for part in total.args):
+            return None
+        (left, first), (right, second) = (self.bytes[part] for part in total.args)
+        least = scale.zero_point if rectified else 0
+        return self._call(value.name, ByteAdd(first, second, scale, least), left, right)
+
+    # Layers
+
+    def _lower_layer(self, node: Node) -> bool:
+        layer = self._layer(node)
+        if layer is None or node.args[0] not in self.bytes:
+            return False
+        if layer.residual is not None and layer.residual not in self.bytes:
+            return False
+        chain, quantize = self._chain(node)
+        if quantize is None or _is_output(quantize):
+            if quantize is not None:
+                self.unquantized.add(quantize)
+            return self._float_layer(node, layer)
+        scale = self._scale(quantize)
+        end = self._epilogue(layer, chain, scale)
+        if end is None:
+            return self._float_layer(node, layer)
+        self._keep(quantize, self._call_layer(node, layer, end), scale)
+        self.absorbed.update(chain)
+        return True
+
+    def _layer(self, node: Node) -> _Layer | None:
+        """Give the layer that a node calls, where there is a kernel for it."""
+        module: Any = self.modules.get(str(node.target)) if node.op == "call_module" else None
+        is_fused = isinstance(module, nn.Sequential) and len(module) > 0
+        root = module[0] if is_fused else module
+        if type(root) not in LAYERS or getattr(root, "padding_mode", "zeros") != "zeros" or _is_text(root, "padding"):
+            return None
+        if isinstance(module, intrinsic.ConvAdd2d | intrinsic.ConvAddReLU2d):
+            inner = (module.relu,) if isinstance(module, intrinsic.ConvAddReLU2d) else ()
+            return _Layer(root, inner, node.args[1])
+        return _Layer(root, tuple(module)[1:] if is_fused else ())
+
+    def _chain(self, node: Node) -> tuple[list[Node], Node | None]:
+        """Follow a result through elementwise functions to its quantization; None where others read it before."""
+        chain: list[Node] = []
+        while len(node.users) == 1:
+            (node,) = node.users
+            if node.target is torch.quantize_per_tensor:
+                return chain, node
+            if elementwise(node, self.modules) is None:
+                break
+            chain.append(node)
+        return [], None
+
+    def _epilogue(self, layer: _Layer, chain: list[Node], scale: Scale) -> Epilogue | None:
+        known = [post_op(module, self.modules) for module in (*layer.inner, *chain)]
+        functions = [elementwise(part, self.modules) for part in (*layer.inner, *chain)]
+        only = known[0] if len(known) == 1 else None
+        if layer.residual is not None and only != ("relu", ()):
+            only = None
+        return epilogue(_composed(functions), only, scale)
+
+    def _float_layer(self, node: Node, layer: _Layer) -> bool:
+        """Give a layer's result as float32, where nothing is to be done to it in the kernel."""
+        if layer.inner or layer.residual is not None:
+            return False
+        self.floats[node] = self._call_layer(node, layer, Epilogue(None))
+        return True
+
+    def _call_layer(self, node: Node, layer: _Layer, end: Epilogue) -> Node:
+        source, scale = self.bytes[node.args[0]]
+        added, residual = self.bytes[layer.residual] if layer.residual is not None else (None, None)
+        kernel = QuantizedLayer(layer.root, scale, end, residual)
+        return self._call(str(node.target), kernel, source, *([added] if added is not None else []))
+
+    # Values that are moved, not changed
+
+    def _move(self, node: Node) -> None:
+        """Give a value as bytes where the node only moves those of others, which have one scale."""
+        sources = [self.bytes[part] for part in node.all_input_nodes if part in self.bytes]
+        if len({scale for _, scale in sources}) != 1:
+            return
+        (source, scale), *others = sources
+        window, padding = pooling(node, self.modules), zero_padding(node, self.modules)
+        if window:
+            self._keep(node, self._call(node.name, MaxPool(*window), source), scale)
+        elif padding:
+            arguments = (source, padding, "constant", scale.zero_point)
+            self._keep(node, self.graph.call_function(functional.pad, arguments), scale)
+        elif moves_values(node, self.modules) and (node.target not in _JOINS or len(others) + 1 == len(node.args[0])):
+            found = {part: self.bytes[part][0] for part in node.all_input_nodes if part in self.bytes}
+            self._keep(node, self._moved(node, found), scale)
+
+    def _moved(self, node: Node, found: dict[Node, Node]) -> Node:
+        """Repeat a node in the new graph, reading what was `found` for its inputs, floats for others."""
+        self._hold(node)
+        return self.graph.node_copy(node, lambda part: found[part] if part in found else self.floats[part])
+
+    # The new graph
+
+    def _keep(self, value: Node, found: Node, scale: Scale) -> None:
+        found.meta["scale"] = scale
+        self.bytes[value] = found, scale
+
+    def _copy(self, node: Node) -> Node:
+        """Repeat a node as it is; a shape is asked of bytes, so that no float form is made for that."""
+        found = {part: self.bytes[part][0] for part in node.all_input_nodes if part in self.bytes}
+        self.floats[node] = self._moved(node, found if asks_shape(node) else {})
+        return self.floats[node]
+
+    def _hold(self, node: Node) -> None:
+        if node.op in {"call_module", "get_attr"}:
+            self.held[str(node.target)] = operator.attrgetter(str(node.target))(self.reference)
+
+    def _call(self, name: str, kernel: nn.Module, *arguments: Node) -> Node:
+        """Call a kernel, held under a name that says which module or value it stands for."""
+        target, number = name, 1
+        while target in self.held:
+            target, number = f"{name}_{number}", number + 1
+        self.held[target] = kernel
+        return self.graph.create_node("call_module", target, arguments)
+
+    def _name_bytes(self) -> None:
+        """Name what gives a quantized value's bytes as the reference graph names the value."""
+        taken = {node.name for node in self.graph.nodes}
+        for value, (found, _) in self.bytes.items():
+            if value.target is torch.quantize_per_tensor and found.name in taken and value.args[0].name not in taken:
+                found.name = value.args[0].name
+                taken.add(found.name)
+
+    def _own_what_is_overwritten(self) -> None:
+        """Let kernels write into an input that nobody else has; copy it where one must and others do have it."""
+        for node in list(self.graph.nodes):
+            kernel = self._kernel(node)
+            if isinstance(kernel, ByteTable):
+                kernel.reuse = self._is_own(node.args[0])
+            elif isinstance(kernel, QuantizedLayer) and len(node.args) > 1 and not self._is_own(node.args[1]):
+                with self.graph.inserting_before(node):
+                    node.args = (node.args[0], self.graph.call_method("clone", (node.args[1],)))
+
+    def _is_own(self, node: Node) -> bool:
+        return len(node.users) == 1 and (node.target is torch.cat or isinstance(self._kernel(node), _FRESH))
+
+    def _kernel(self, node: Node) -> Any:
+        return self.held[str(node.target)] if node.op == "call_module" else None
+
+
+def _is_output(quantize: Node) -> bool:
+    """Say whether a quantized value only leaves the graph."""
+    return all(user.op == "output" for dequantize in quantize.users for user in dequantize.users)
+
+
+def _is_text(layer: Any, name: str) -> bool:
+    return isinstance(getattr(layer, name, None), str)
+
+
+def _composed(functions: list[Any]) -> Function | None:
+    def compose(x: torch.Tensor) -> torch.Tensor:
+        for function in functions:
+            x = function(x)
+        return x
+
+    return compose if functions else None

@@ -1,0 +1,109 @@
+"""256-entry byte tables: functions of one value, from bytes to bytes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Function = Callable[[torch.Tensor], torch.Tensor]
+
+__all__ = ["Scale", "activation_table", "byte_table"]
+
+_LEVELS = 255
+_FINE = 64  # grid points a byte, to see how much a function varies within one
+_WIDEST = 2.0**40
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How bytes stand for values: `(byte - zero_point) * step`."""
+
+    step: float
+    zero_point: int
+
+    def is_close(self, other: Scale) -> bool:
+        """Say whether both stand for the same values, but for the rounding of a float32."""
+        return self.zero_point == other.zero_point and math.isclose(self.step, other.step, rel_tol=1e-6)
+
+    def values(self, steps: torch.Tensor) -> torch.Tensor:
+        """Give the values of bytes, float32, any shape."""
+        return (steps.to(torch.float32) - self.zero_point) * self.step
+
+    def bytes(self, values: torch.Tensor) -> torch.Tensor:
+        """Give the bytes of values, as float32 whole numbers, any shape."""
+        return torch.clamp(torch.round(values / self.step) + self.zero_point, 0, _LEVELS)
+
+
+_ALL_BYTES = torch.arange(_LEVELS + 1)
+
+
+def byte_table(function: Function, source: Scale, target: Scale) -> torch.Tensor:
+    """Tabulate an elementwise function of quantized values: uint8, shape (256,), exact."""
+    return target.bytes(function(source.values(_ALL_BYTES))).to(torch.uint8)
+
+
+def activation_table(function: Function, target: Scale) -> tuple[Scale, torch.Tensor] | None:
+    """Give a scale for what goes into an activation, and the table that makes the activation of it.
+
+    A layer's result is quantized with that scale, then looked up. Wherever the layer's real result lies, what the table
+    gives is within one step of `target` of the activation quantized but once; where no scale achieves that (the
+    function is steep against the step, over a wide range), None. Of the results, those matter between which the
+    quantized activation varies by more than two steps: a tail beyond is one entry, its middle.
+    """
+    grid = _active_range(function, target)
+    if grid is None:
+        return None
+    wanted = target.bytes(function(grid))
+    low, high = min(float(grid[_tail(wanted, reverse=False)]), 0.0), float(grid[_tail(wanted, reverse=True)])
+    if not low < high:
+        return None
+    step = (high - low) / (_LEVELS - 2)  # both tails have an entry, and zero falls on a whole one
+    source = Scale(step, min(max(math.ceil(0.5 - low / step), 0), _LEVELS))
+    return _fill(function, source, target, grid, wanted)
+
+
+def _active_range(function: Function, target: Scale) -> torch.Tensor | None:
+    """Give a fine grid over the range outside which the quantized function does not vary; None without end."""
+    bound = target.step * _LEVELS
+    while bound < _WIDEST:
+        ends = torch.tensor([-2 * bound, -bound, bound, 2 * bound])
+        values = function(ends)
+        quantized = target.bytes(values)
+        if bool(torch.isfinite(values).all()) and quantized[0] == quantized[1] and quantized[2] == quantized[3]:
+            break
+        bound *= 2
+    else:
+        return None
+    coarse = torch.linspace(-bound, bound, _LEVELS * _FINE)
+    quantized = target.bytes(function(coarse))
+    varies = (quantized[1:] != quantized[:-1]).nonzero().flatten()
+    if not len(varies):
+        return None
+    return torch.linspace(float(coarse[varies[0]]), float(coarse[varies[-1] + 1]), _LEVELS * _FINE)
+
+
+def _tail(wanted: torch.Tensor, reverse: bool) -> int:
+    """Give the index in `wanted` up to which, from one end, it varies by two steps at most."""
+    values = wanted.flip(0) if reverse else wanted
+    spans = values.cummax(0).values - values.cummin(0).values
+    length = int((spans <= 2).sum()) - 1  # noqa: PLR2004  # one step to either side of the middle
+    return len(values) - 1 - length if reverse else length
+
+
+def _fill(
+    function: Function, source: Scale, target: Scale, grid: torch.Tensor, wanted: torch.Tensor
+) -> tuple[Scale, torch.Tensor] | None:
+    """Fill the table; None where an entry would have to serve values of more than two steps."""
+    cells = source.bytes(grid).long()
+    centre = target.bytes(function(source.values(_ALL_BYTES)))
+    least = centre.clone().scatter_reduce_(0, cells, wanted, "amin", include_self=False)
+    greatest = centre.clone().scatter_reduce_(0, cells, wanted, "amax", include_self=False)
+    if bool((greatest - least > 2).any()):  # noqa: PLR2004  # as above
+        return None
+    return source, torch.minimum(torch.maximum(centre, greatest - 1), least + 1).to(torch.uint8)
