@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="qgate", description="Decide whether an int8 model may be merged.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"qgate {__version__}")
     parsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_check, _add_report, _add_init, _add_export, _add_selftest, _add_plugins):
+    for add in (_add_check, _add_report, _add_init, _add_export, _add_explain, _add_selftest, _add_plugins):
         add(parsers)
     return parser
 
@@ -98,6 +98,14 @@ def _add_export(parsers: _Commands) -> None:
     _add_config(command)
     command.add_argument("--model", metavar="NAME", required=True, help="the model of qgate.toml")
     command.add_argument("--output", metavar="FILE", type=Path, required=True, help="the artifact to write")
+
+
+def _add_explain(parsers: _Commands) -> None:
+    command = _command(parsers, commands.explain, "show where the int8 time goes, layer by layer")
+    command.add_argument("model", metavar="MODEL", nargs="?", help="the model of qgate.toml; default: every one")
+    _add_config(command)
+    command.add_argument("--all", action="store_true", help="show every layer, not only the worst")
+    command.add_argument("--json", action="store_true", help="print JSON: every layer and each of its nodes")
 
 
 def _add_selftest(parsers: _Commands) -> None:

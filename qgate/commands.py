@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
+    from rich.console import Console
+
     from qgate.config.model import Settings
     from qgate.engine.gate import Gate
     from qgate.plugins import Registry
@@ -114,6 +116,23 @@ def selftest(options: argparse.Namespace) -> int:
     return 0 if all(map(is_proven, outcomes.values())) else 1
 
 
+def explain(options: argparse.Namespace) -> int:
+    """Show where int8's time goes, layer by layer."""
+    from qgate.engine.explain import explain as measure
+    from qgate.reporting.explain import as_json, as_text
+    from qgate.reporting.progress import progress_on
+
+    with _others_off_stdout(options.json), progress_on(sys.stderr) as progress:
+        gate = _open(options.config, models=[options.model] if options.model else [])
+        found = {model.name: measure(gate, model.name, progress(model.name)) for model in gate.models}
+    if options.json:
+        sys.stdout.write(json.dumps({name: as_json(one) for name, one in found.items()}, indent=2) + "\n")
+    else:
+        width = _console().width
+        sys.stdout.write("\n".join(as_text(*item, width=width, every_layer=options.all) for item in found.items()))
+    return 0
+
+
 def plugins(options: argparse.Namespace) -> int:
     """List what is registered, by which plugin, and the hooks."""
     from qgate.reporting.listing import as_json, as_text
@@ -162,13 +181,17 @@ def _show(result: Result, *, as_json: bool = False) -> None:
     if as_json:
         sys.stdout.write(result.to_json())
         return
-    from rich.console import Console
-
     from qgate.reporting.console import render
 
-    console = Console()
+    console = _console()
     color = console.color_system is not None and not console.no_color
     sys.stdout.write(render(result, width=console.width, color=color))
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console()
 
 
 def _settings(config: Path) -> Settings:

@@ -55,7 +55,7 @@ def float_layers(floats: FloatGraph) -> Layers:
 
 
 def int8_layers(lowered: fx.GraphModule, floats: FloatGraph) -> Layers:
-    """Give the layer of each node of a lowered graph, by its name; what lowering added follows as an activation does."""
+    """Give the layer of each node of a lowered graph, by its name; what lowering added follows what it reads."""
     known = float_layers(floats)
     calls = {str(node.target): known[node.name] for node in floats.module.graph.nodes if node.op == "call_module"}
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Budget", "LayerTime", "NodeTime", "Profile", "Subject", "profile"]
 
+_WARMUP_ROUNDS = 2
+_LEAST_ROUNDS = 3
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -39,10 +42,14 @@ class Budget:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is measured: a float32 module, its lowered graph, inputs, and the recipe's patterns of what stays float."""
+    """What is measured: a float32 module, its lowered graph, and what ships; patterns say what the recipe keeps float.
+
+    `engine` names the kernels that oneDNN does not tell of.
+    """
 
     module: torch.nn.Module
     lowered: fx.GraphModule
+    shipped: torch.nn.Module
     inputs: Inputs
     config: BackendConfig
     engine: str
@@ -84,11 +91,12 @@ class LayerTime:
 
 @dataclass(frozen=True)
 class Profile:
-    """The layers in the order in which they run; `float32` and `int8` are the seconds of the whole graphs."""
+    """The layers in the order in which they run; the seconds of both graphs as a whole, and of the form that ships."""
 
     layers: tuple[LayerTime, ...]
     float32: float
     int8: float
+    shipped: float
     rounds: int
 
     def seconds(self, kind: Kind) -> float:
@@ -124,40 +132,46 @@ Seconds = dict[str, float]
 
 @dataclass(frozen=True)
 class _Round:
-    """The seconds of each node of both arms, and of both graphs run as they are."""
+    """The seconds of each node of both arms; and of the float32 graph, the int8 graph and what ships, as a whole."""
 
     float32: Seconds
     int8: Seconds
-    whole_float32: float
-    whole_int8: float
+    whole: tuple[float, ...]
 
 
 def _rounds(floats: fx.GraphModule, subject: Subject, budget: Budget, advance: Callable[[], None]) -> list[_Round]:
-    clock = time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
-    inputs = tuple(map(channels_last, subject.inputs))
-
-    def whole(module: fx.GraphModule) -> float:
-        given = [value.clone() for value in inputs]
-        begin = clock()
-        module(*given)
-        return clock() - begin
-
-    def nodes(module: fx.GraphModule) -> Seconds:
-        walk = _Clocked(module, clock)
-        walk.run(*(value.clone() for value in inputs))
-        return walk.seconds
-
+    bench = _Bench(subject.inputs, time.thread_time if torch.get_num_threads() == 1 else time.perf_counter)
+    forms = (floats, subject.lowered, subject.shipped)
+    for _ in range(_WARMUP_ROUNDS):
+        for form in forms:
+            bench.whole(form)
     deadline = time.perf_counter() + budget.max_seconds
     rounds: list[_Round] = []
-    for module in (floats, subject.lowered):
-        whole(module)
     while len(rounds) < budget.rounds and (len(rounds) < _LEAST_ROUNDS or time.perf_counter() < deadline):
-        rounds.append(_Round(nodes(floats), nodes(subject.lowered), whole(floats), whole(subject.lowered)))
+        rounds.append(_Round(bench.nodes(floats), bench.nodes(subject.lowered), tuple(map(bench.whole, forms))))
         advance()
     return rounds
 
 
-_LEAST_ROUNDS = 3
+@dataclass(frozen=True)
+class _Bench:
+    """What graphs run on, and by which clock."""
+
+    inputs: Inputs
+    clock: Callable[[], float]
+
+    def nodes(self, module: fx.GraphModule) -> Seconds:
+        """Run a graph node by node."""
+        walk = _Clocked(module, self.clock)
+        walk.run(*(value.clone() for value in self.inputs))
+        return walk.seconds
+
+    def whole(self, module: torch.nn.Module) -> float:
+        """Run a form as it is."""
+        given = [value.clone() for value in self.inputs]
+        begin = self.clock()
+        module(*given)
+        return self.clock() - begin
 
 
 class _Clocked(fx.Interpreter):
@@ -203,11 +217,9 @@ def _profile(subject: Subject, floats: FloatGraph, found: Mapping[str, Operation
         layer = of_int8[name.removesuffix(TABLE)]
         nodes[layer].append(NodeTime(name, found[name], seconds, reasons.get(name, "")))
     layers = tuple(LayerTime(layer, seconds, tuple(nodes[layer])) for layer, seconds in float32.items())
-    whole = (
-        statistics.median(run.whole_float32 for run in rounds),
-        statistics.median(run.whole_int8 for run in rounds),
-    )
-    return Profile(tuple(layer for layer in layers if layer.int8 or layer.float32), *whole, len(rounds))
+    whole = [statistics.median(seconds) for seconds in zip(*(run.whole for run in rounds), strict=True)]
+    spent = tuple(layer for layer in layers if layer.int8 or layer.float32)
+    return Profile(spent, float32=whole[0], int8=whole[1], shipped=whole[2], rounds=len(rounds))
 
 
 def _medians(rounds: list[Seconds]) -> Seconds:
