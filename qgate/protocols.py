@@ -162,7 +162,11 @@ class Calibrator(Protocol):
 
 
 class Backend(Protocol):
-    """Kernels that run an int8 model."""
+    """Kernels that run an int8 model.
+
+    Kernels that can write float32 say so with a class attribute `float_outputs = True` (without it: False); then what
+    leaves the model straight from a layer is not quantized.
+    """
 
     name: ClassVar[str]
 

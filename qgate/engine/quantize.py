@@ -46,6 +46,7 @@ def resolve(config: ModelConfig, registry: Registry, backend: Backend, byte_scal
         ignored_scope=said.ignored_scope,
         non_traceable=said.non_traceable,
         byte_scale=byte_scale,
+        float_outputs=getattr(backend, "float_outputs", False),
     )
     _check_options(config, recipe.activation, recipe.activation_options)
     _check_options(config, recipe.weight, recipe.weight_options)

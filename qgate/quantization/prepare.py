@@ -21,7 +21,7 @@ from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_f
 
 from qgate.errors import QuantizationError, TraceError
 from qgate.quantization.observers import REDUCED_ACTIVATION, WeightObserver
-from qgate.quantization.readers import read_through, reduce_activations, take_bytes
+from qgate.quantization.readers import leave_outputs_float, read_through, reduce_activations, take_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -57,7 +57,8 @@ class Recipe:
     """How to quantize: observers with their options, and what stays float.
 
     `reduce_range` keeps products of two 8-bit values small enough for kernels that add two of them in 16 bits. Patterns
-    are shell-style and match names of modules and of all that is in them. With `byte_scale`, inputs are bytes times it.
+    are shell-style and match names of modules and of all that is in them. With `byte_scale`, inputs are bytes times
+    it; with `float_outputs`, the last layers' results are not quantized.
     """
 
     activation: type[Observer]
@@ -68,6 +69,7 @@ class Recipe:
     ignored_scope: tuple[str, ...] = ()
     non_traceable: tuple[str, ...] = ()
     byte_scale: float | None = None
+    float_outputs: bool = False
 
 
 def prepare(
@@ -88,6 +90,8 @@ def prepare(
     with quiet_torch_ao(), _trace_errors(clone):
         prepared = prepare_fx(clone, mapping, example_inputs, prepare_custom_config=custom, backend_config=config)
     _check_folding(prepared, module)
+    if recipe.float_outputs:
+        leave_outputs_float(prepared)
     read_through(prepared)
     if recipe.reduce_range:
         reduce_activations(prepared)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from qgate.quantization.observers import Observer
 
-__all__ = ["read_through", "reduce_activations", "take_bytes"]
+__all__ = ["leave_outputs_float", "read_through", "reduce_activations", "take_bytes"]
 
 _MATMUL_MODULES = (
     torch.nn.Conv1d,
@@ -86,6 +86,18 @@ def take_bytes(prepared: torch.fx.GraphModule, byte_scale: float, weight: Callab
             if _multiplies(user, modules):
                 reader: Any = modules[str(user.target)]
                 reader.qconfig = QConfig(activation=reader.qconfig.activation, weight=weight)
+
+
+def leave_outputs_float(prepared: torch.fx.GraphModule) -> None:
+    """Do not quantize what leaves the graph straight from a layer: its kernel writes float32 as well."""
+    modules: Modules = dict(prepared.named_modules(remove_duplicate=False))
+    (output,) = (node for node in prepared.graph.nodes if node.op == "output")
+    for node in output.all_input_nodes:
+        is_observer = node.op == "call_module" and isinstance(modules[str(node.target)], ActivationObserver)
+        if is_observer and len(node.users) == 1 and _multiplies(node.args[0], modules):
+            node.replace_all_uses_with(node.args[0])
+            prepared.graph.erase_node(node)
+    prepared.recompile()
 
 
 def _observers(prepared: torch.fx.GraphModule, modules: Modules) -> dict[ActivationObserver, list[torch.fx.Node]]:

@@ -78,7 +78,6 @@ class _Lowering:
         self.floats: dict[Node, Node] = {}
         self.bytes: dict[Node, tuple[Node, Scale]] = {}
         self.absorbed: set[Node] = set()
-        self.unquantized: set[Node] = set()  # values that a layer can give as float32, and nothing reads as bytes
 
     def run(self) -> fx.GraphModule:
         """Walk the reference graph."""
@@ -96,15 +95,12 @@ class _Lowering:
         return lowered.eval()
 
     def _lower(self, node: Node) -> None:
-        source = node.args[0] if node.args else None
-        if node in self.unquantized or source in self.unquantized:
-            self.floats[node] = self.floats[source]
-        elif node.target is torch.quantize_per_tensor:
+        if node.target is torch.quantize_per_tensor:
             self._quantize(node)
         elif node.op == "call_method" and node.target == "dequantize":
             self._copy(node)
-            if source in self.bytes:
-                self.bytes[node] = self.bytes[source]
+            if node.args[0] in self.bytes:
+                self.bytes[node] = self.bytes[node.args[0]]
         elif not self._lower_layer(node):
             self._copy(node)
             self._move(node)
@@ -175,9 +171,7 @@ class _Lowering:
         if layer.residual is not None and layer.residual not in self.bytes:
             return False
         chain, quantize = self._chain(node)
-        if quantize is None or _is_output(quantize):
-            if quantize is not None:
-                self.unquantized.add(quantize)
+        if quantize is None:
             return self._float_layer(node, layer)
         scale = self._scale(quantize)
         end = self._epilogue(layer, chain, scale)
@@ -302,11 +296,6 @@ class _Lowering:
 
     def _kernel(self, node: Node) -> Any:
         return self.held[str(node.target)] if node.op == "call_module" else None
-
-
-def _is_output(quantize: Node) -> bool:
-    """Say whether a quantized value only leaves the graph."""
-    return all(user.op == "output" for dequantize in quantize.users for user in dequantize.users)
 
 
 def _is_text(layer: Any, name: str) -> bool:

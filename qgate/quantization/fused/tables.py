@@ -53,19 +53,15 @@ def activation_table(function: Function, target: Scale) -> tuple[Scale, torch.Te
 
     A layer's result is quantized with that scale, then looked up. Wherever the layer's real result lies, what the table
     gives is within one step of `target` of the activation quantized but once; where no scale achieves that (the
-    function is steep against the step, over a wide range), None. Of the results, those matter between which the
-    quantized activation varies by more than two steps: a tail beyond is one entry, its middle.
+    function is steep against the step, over a wide range), None. The tails that do not vary, or vary by a step
+    where that makes the range narrow enough, are one entry each, and it is their ends'.
     """
     grid = _active_range(function, target)
     if grid is None:
         return None
     wanted = target.bytes(function(grid))
-    low, high = min(float(grid[_tail(wanted, reverse=False)]), 0.0), float(grid[_tail(wanted, reverse=True)])
-    if not low < high:
-        return None
-    step = (high - low) / (_LEVELS - 2)  # both tails have an entry, and zero falls on a whole one
-    source = Scale(step, min(max(math.ceil(0.5 - low / step), 0), _LEVELS))
-    return _fill(function, source, target, grid, wanted)
+    tables = (_fill(function, target, grid, wanted, tolerance) for tolerance in (0, 1))
+    return next(filter(None, tables), None)
 
 
 def _active_range(function: Function, target: Scale) -> torch.Tensor | None:
@@ -88,22 +84,25 @@ def _active_range(function: Function, target: Scale) -> torch.Tensor | None:
     return torch.linspace(float(coarse[varies[0]]), float(coarse[varies[-1] + 1]), _LEVELS * _FINE)
 
 
-def _tail(wanted: torch.Tensor, reverse: bool) -> int:
-    """Give the index in `wanted` up to which, from one end, it varies by two steps at most."""
-    values = wanted.flip(0) if reverse else wanted
-    spans = values.cummax(0).values - values.cummin(0).values
-    length = int((spans <= 2).sum()) - 1  # noqa: PLR2004  # one step to either side of the middle
-    return len(values) - 1 - length if reverse else length
-
-
 def _fill(
-    function: Function, source: Scale, target: Scale, grid: torch.Tensor, wanted: torch.Tensor
+    function: Function, target: Scale, grid: torch.Tensor, wanted: torch.Tensor, tolerance: int
 ) -> tuple[Scale, torch.Tensor] | None:
-    """Fill the table; None where an entry would have to serve values of more than two steps."""
-    cells = source.bytes(grid).long()
-    centre = target.bytes(function(source.values(_ALL_BYTES)))
-    least = centre.clone().scatter_reduce_(0, cells, wanted, "amin", include_self=False)
-    greatest = centre.clone().scatter_reduce_(0, cells, wanted, "amax", include_self=False)
-    if bool((greatest - least > 2).any()):  # noqa: PLR2004  # as above
+    """Choose a scale and fill the table; None where an entry would have to serve values of more than two steps."""
+    low, high = min(float(grid[_tail(wanted, tolerance)]), 0.0), float(grid[~_tail(wanted.flip(0), tolerance)])
+    if not low < high:
         return None
-    return source, torch.minimum(torch.maximum(centre, greatest - 1), least + 1).to(torch.uint8)
+    step = (high - low) / (_LEVELS - 2)  # both tails have an entry, and zero falls on a whole one
+    source = Scale(step, min(max(math.ceil(0.5 - low / step), 0), _LEVELS))
+    cells = source.bytes(grid).long()
+    entries = target.bytes(function(source.values(_ALL_BYTES)))
+    least = entries.clone().scatter_reduce_(0, cells, wanted, "amin", include_self=False)
+    greatest = entries.clone().scatter_reduce_(0, cells, wanted, "amax", include_self=False)
+    if bool((greatest - least > 2).any()):  # noqa: PLR2004  # one to either side
+        return None
+    entries[0], entries[-1] = wanted[0], wanted[-1]
+    return source, torch.minimum(torch.maximum(entries, greatest - 1), least + 1).to(torch.uint8)
+
+
+def _tail(wanted: torch.Tensor, tolerance: int) -> int:
+    """Give the index up to which `wanted` stays within `tolerance` of its first value."""
+    return int(((wanted - wanted[0]).abs().cummax(0).values <= tolerance).sum()) - 1
