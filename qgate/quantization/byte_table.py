@@ -1,44 +1,153 @@
-"""A function of one uint8 activation as a table of its 256 values, applied in place to tensors of any dense layout."""
+"""A function of one uint8 activation as a table of its 256 values, alone or before a residual sum; both in place.
+
+The kernels are native where `_byte_table.c` was built and its result is right on this CPU; else OpenCV and numpy give
+the same bits. All run on the calling thread and release the interpreter: forward passes run side by side.
+"""
 
 from __future__ import annotations
 
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
 import cv2
+import numpy as np
 import torch
 
-__all__ = ["apply_table", "kernel_name"]
+if TYPE_CHECKING:
+    from typing import TypeAlias
+
+    Bytes: TypeAlias = np.ndarray[Any, np.dtype[np.uint8]]
+
+try:
+    from qgate.quantization import _byte_table
+except ImportError:  # installed without a compiler
+    _KERNELS: list[str] = []
+else:
+    _KERNELS = _byte_table.kernels()
+
+__all__ = ["SumQuantization", "add_table", "apply_table", "kernel_name"]
+
+_NUM_ENTRIES = 256
+
+
+class SumQuantization(NamedTuple):
+    """Scales and zero points: of the table's entries, of the other summand, and of their sum."""
+
+    table_scale: float
+    table_zero_point: int
+    other_scale: float
+    other_zero_point: int
+    scale: float
+    zero_point: int
 
 
 def kernel_name() -> str:
-    """Name the kernel that applies tables on this machine."""
-    return "cv2.LUT"
+    """Name the kernel that applies tables on this machine: avx512_vbmi, avx2 or cv2.LUT."""
+    return _kernel or "cv2.LUT"
 
 
 def apply_table(values: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Replace each element of `values` by `table[element]`, in place, on the calling thread, and give `values`.
+    """Replace each element of `values` by `table[element]`, in place, and give `values`.
 
     `values` is a dense uint8 CPU tensor of any shape and order of dimensions; `table` is contiguous uint8, (256,).
     ValueError where either is something else: a view with gaps or overlaps shares bytes that it must not change.
     """
     _check(values, table)
-    count = values.numel()
-    if count:
-        # As one row: OpenCV shares rows out among its own threads, whose number is process-wide, and never splits one.
-        row = values.as_strided((1, count), (count, 1)).numpy()
+    if _kernel:
+        _byte_table.apply(_kernel, values.data_ptr(), values.numel(), table.data_ptr())
+    elif values.numel():
+        row = _row(values)
         cv2.LUT(row, table.numpy(), row)
     return values
 
 
+def add_table(
+    values: torch.Tensor, other: torch.Tensor, table: torch.Tensor, quantization: SumQuantization
+) -> torch.Tensor:
+    """Replace each element of `values` by the quantized sum of `table[element]` and `other`'s, and give `values`.
+
+    Exactly what torch's dequantize, add and quantize_per_tensor give, every operation rounded to float32:
+    clamp(round((s_t * (table[value] - z_t) + s_o * (other - z_o)) * (1 / s)) + z, 0, 255), halves to even.
+    `values` and `table` are as in `apply_table`; `other` is uint8 of the same shape, and is copied where its order of
+    dimensions differs. ValueError where any is something else.
+    """
+    _check(values, table)
+    other = _aligned(other, values)
+    if _kernel:
+        _byte_table.add(_kernel, values.data_ptr(), other.data_ptr(), values.numel(), table.data_ptr(), *quantization)
+    elif values.numel():
+        row = _row(values)
+        pairs = cv2.merge((row, _row(other))).view("<u2")[..., 0]
+        _sums(table.numpy().tobytes(), quantization).take(pairs, out=row, mode="clip")
+    return values
+
+
+def _row(values: torch.Tensor) -> Bytes:
+    """View a dense tensor as one row: OpenCV splits only between rows, by a number of threads that is process-wide."""
+    count = values.numel()
+    row: Bytes = values.as_strided((1, count), (count, 1)).numpy()
+    return row
+
+
+@functools.lru_cache(maxsize=256)
+def _sums(table: bytes, quantization: SumQuantization) -> Bytes:
+    """Give the sum of `table[a]` and `b` at index a + 256 b."""
+    table_scale, table_zero_point, other_scale, other_zero_point, scale, zero_point = quantization
+    entries = torch.frombuffer(bytearray(table), dtype=torch.uint8).float()
+    first = (entries - table_zero_point) * table_scale
+    second = (torch.arange(_NUM_ENTRIES).float() - other_zero_point) * other_scale
+    steps = (first + second[:, None]) * torch.tensor(scale).reciprocal()
+    sums: Bytes = (steps.round() + zero_point).clamp(0, 255).to(torch.uint8).flatten().numpy()
+    return sums
+
+
 def _check(values: torch.Tensor, table: torch.Tensor) -> None:
-    if table.dtype is not torch.uint8 or table.shape != (256,) or not table.is_contiguous():
+    if table.dtype is not torch.uint8 or table.numel() != _NUM_ENTRIES or not table.is_contiguous():
         raise ValueError(f"a byte table is contiguous uint8 of shape (256,), not {_described(table)}")
     if values.dtype is not torch.uint8 or not values.is_cpu or not _is_dense(values):
         raise ValueError(f"a byte table applies to dense uint8 CPU tensors, not to {_described(values)}")
 
 
+def _aligned(other: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    if other.dtype is not torch.uint8 or not other.is_cpu or other.shape != values.shape:
+        raise ValueError(f"cannot add {_described(other)} to {_described(values)}")
+    return other if other.stride() == values.stride() else torch.empty_like(values).copy_(other)
+
+
 def _is_dense(tensor: torch.Tensor) -> bool:
     """Tell whether the elements fill one stretch of memory, each once, in whatever order of dimensions."""
-    return tensor.is_contiguous() or bool(torch.ops.aten.is_non_overlapping_and_dense.default(tensor))
+    return (
+        tensor.is_contiguous()
+        or tensor.is_contiguous(memory_format=torch.channels_last)
+        or bool(torch.ops.aten.is_non_overlapping_and_dense.default(tensor))
+    )
 
 
 def _described(tensor: torch.Tensor) -> str:
     return f"{tensor.dtype} of shape {tuple(tensor.shape)} and strides {tensor.stride()} on {tensor.device}"
+
+
+def _is_right(kernel: str) -> bool:
+    """Compare a kernel with the definition: on every pair, at lengths around its registers' widths, past its end."""
+    table = np.random.default_rng(0).permutation(_NUM_ENTRIES).astype(np.uint8)
+    quantization = SumQuantization(0.0437, 119, 0.0291, 37, 0.0531, 13)
+    other, values = np.divmod(np.arange(_NUM_ENTRIES**2), _NUM_ENTRIES)
+    other, values = other.astype(np.uint8), values.astype(np.uint8)
+    wanted, wanted_sums = table[values], _sums(table.tobytes(), quantization)
+    for start, stop in [(0, len(values)), *((start, start + length) for start in (1, 200) for length in range(130))]:
+        mapped, summed = values[: stop + 64].copy(), values[: stop + 64].copy()
+        at, length = table.ctypes.data, stop - start
+        _byte_table.apply(kernel, mapped.ctypes.data + start, length, at)
+        _byte_table.add(kernel, summed.ctypes.data + start, other.ctypes.data + start, length, at, *quantization)
+        if not (_replaced(values, wanted, start, stop, mapped) and _replaced(values, wanted_sums, start, stop, summed)):
+            return False
+    return True
+
+
+def _replaced(before: Bytes, wanted: Bytes, start: int, stop: int, after: Bytes) -> bool:
+    """Tell whether `after` is `before` with the bytes from `start` to `stop` as wanted."""
+    expected = np.concatenate([before[:start], wanted[start:stop], before[stop:]])
+    return np.array_equal(after, expected[: len(after)])
+
+
+_kernel = next(filter(_is_right, _KERNELS), None)
