@@ -53,7 +53,8 @@ _FRESH = (QuantizedLayer, ByteTable, ByteAdd, MaxPool)  # what they give is nobo
 def lower_graph(reference: fx.GraphModule) -> fx.GraphModule:
     """Give the fused form of a reference graph; its nodes have the names of the values that they give, as bytes.
 
-    A node that gives bytes has their scale as `meta["scale"]`. Inputs may be uint8 tensors where the graph's `meta`
+    A node that gives bytes has their scale as `meta["scale"]`, and the name of the reference graph's value as
+    `meta["value"]`. Inputs may be uint8 tensors where the graph's `meta`
     says what they stand for, `byte_scale`.
     """
     return _Lowering(reference).run()
@@ -253,6 +254,8 @@ class _Lowering:
 
     def _keep(self, value: Node, found: Node, scale: Scale) -> None:
         found.meta["scale"] = scale
+        if value.target is torch.quantize_per_tensor:
+            found.meta["value"] = value.args[0].name
         self.bytes[value] = found, scale
 
     def _copy(self, node: Node) -> Node:

@@ -93,10 +93,12 @@ def _fill(
         return None
     step = (high - low) / (_LEVELS - 2)  # both tails have an entry, and zero falls on a whole one
     source = Scale(step, min(max(math.ceil(0.5 - low / step), 0), _LEVELS))
-    cells = source.bytes(grid).long()
     entries = target.bytes(function(source.values(_ALL_BYTES)))
-    least = entries.clone().scatter_reduce_(0, cells, wanted, "amin", include_self=False)
-    greatest = entries.clone().scatter_reduce_(0, cells, wanted, "amax", include_self=False)
+    least, greatest = entries.clone(), entries.clone()
+    for slack in (grid[0] - grid[1], grid[1] - grid[0]):  # at the edge of two entries a rounding decides which it is
+        cells = source.bytes(grid + slack).long()
+        least.scatter_reduce_(0, cells, wanted, "amin")
+        greatest.scatter_reduce_(0, cells, wanted, "amax")
     if bool((greatest - least > 2).any()):  # noqa: PLR2004  # one to either side
         return None
     entries[0], entries[-1] = wanted[0], wanted[-1]
