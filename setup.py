@@ -7,7 +7,7 @@ setup(
         Extension(
             "qgate.quantization._byte_table",
             ["qgate/quantization/_byte_table.c"],
-            # Bits are defined by float32 operations that are each rounded, which a fused multiply-add is not.
+            # The compiler must not fuse a product with a sum where torch rounds both.
             extra_compile_args=["-O3", "-ffp-contract=off"],
             py_limited_api=True,
             optional=True,  # without a compiler qgate installs as well, and looks tables up with OpenCV

@@ -2,8 +2,8 @@
 
    A table of 256 bytes fits into vector registers, so a lookup is a shuffle and no load. byte_table.py says what the
    functions mean, checks their arguments, compares every kernel with the definition once, and does without this module
-   where it could not be built or none of the kernels runs. Floating-point contraction must be off (setup.py): a fused
-   multiply-add rounds once where the definition rounds twice. */
+   where it could not be built or none of the kernels runs. Floating-point contraction must be off (setup.py): one
+   multiply-add is written out below, and where none is, product and sum are each rounded. */
 
 #define Py_LIMITED_API 0x030A0000
 #include <Python.h>
@@ -11,10 +11,9 @@
 #include <string.h>
 
 /* q stands for scale * (q - zero), in the table's entries and in the other summand; what is stored is
-   round(sum * inverse) + zero, clamped to a byte. */
+   round(sum * inverse + zero), clamped to a byte. */
 typedef struct {
-    float table_scale, table_zero, other_scale, other_zero, inverse;
-    int16_t zero;
+    float table_scale, table_zero, other_scale, other_zero, inverse, zero;
 } Scales;
 
 typedef void (*Apply)(uint8_t *values, size_t count, const uint8_t *table);
@@ -30,7 +29,7 @@ typedef void (*Add)(uint8_t *values, const uint8_t *other, size_t count, const u
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <immintrin.h>
 
-#define AVX2 __attribute__((target("avx2")))
+#define AVX2 __attribute__((target("avx2,fma")))
 #define AVX512 __attribute__((target("avx512f,avx512bw,avx512vbmi")))
 
 typedef struct {
@@ -86,7 +85,7 @@ AVX2 static inline __m256 scaled(__m256i bytes, float scale, float zero) {
 AVX2 static inline __m256i sum_8(__m256i mapped, __m256i other, const Scales *scales) {
     const __m256 sum = _mm256_add_ps(scaled(mapped, scales->table_scale, scales->table_zero),
                                      scaled(other, scales->other_scale, scales->other_zero));
-    const __m256 steps = _mm256_mul_ps(sum, _mm256_set1_ps(scales->inverse));
+    const __m256 steps = _mm256_fmadd_ps(sum, _mm256_set1_ps(scales->inverse), _mm256_set1_ps(scales->zero));
     return _mm256_cvtps_epi32(_mm256_min_ps(steps, _mm256_set1_ps(GREATEST)));
 }
 
@@ -95,7 +94,7 @@ AVX2 static inline __m256i sum_16(__m256i mapped, __m256i other, const Scales *s
     const __m256i upper = _mm256_set1_epi16(UPPER_HALF);
     const __m256i front = sum_8(_mm256_unpacklo_epi16(mapped, upper), _mm256_unpacklo_epi16(other, upper), scales);
     const __m256i back = sum_8(_mm256_unpackhi_epi16(mapped, upper), _mm256_unpackhi_epi16(other, upper), scales);
-    return _mm256_adds_epi16(_mm256_packs_epi32(front, back), _mm256_set1_epi16(scales->zero));
+    return _mm256_packs_epi32(front, back);
 }
 
 /* Unpacking and packing both work within lanes of 16 bytes, so the order is kept. */
@@ -159,7 +158,7 @@ AVX512 static inline __m512 scaled_512(__m512i bytes, float scale, float zero) {
 AVX512 static inline __m512i sum_16_512(__m512i mapped, __m512i other, const Scales *scales) {
     const __m512 sum = _mm512_add_ps(scaled_512(mapped, scales->table_scale, scales->table_zero),
                                      scaled_512(other, scales->other_scale, scales->other_zero));
-    const __m512 steps = _mm512_mul_ps(sum, _mm512_set1_ps(scales->inverse));
+    const __m512 steps = _mm512_fmadd_ps(sum, _mm512_set1_ps(scales->inverse), _mm512_set1_ps(scales->zero));
     return _mm512_cvtps_epi32(_mm512_min_ps(steps, _mm512_set1_ps(GREATEST)));
 }
 
@@ -167,7 +166,7 @@ AVX512 static inline __m512i sum_32_512(__m512i mapped, __m512i other, const Sca
     const __m512i upper = _mm512_set1_epi16(UPPER_HALF);
     const __m512i front = sum_16_512(_mm512_unpacklo_epi16(mapped, upper), _mm512_unpacklo_epi16(other, upper), scales);
     const __m512i back = sum_16_512(_mm512_unpackhi_epi16(mapped, upper), _mm512_unpackhi_epi16(other, upper), scales);
-    return _mm512_adds_epi16(_mm512_packs_epi32(front, back), _mm512_set1_epi16(scales->zero));
+    return _mm512_packs_epi32(front, back);
 }
 
 AVX512 static inline void add_64(uint8_t *values, const uint8_t *other, __mmask64 which, const Quarters *table,
@@ -186,7 +185,7 @@ AVX512 static void add_avx512(uint8_t *values, const uint8_t *other, size_t coun
         add_64(values + i, other + i, first_lanes(count - i), &quarters, scales);
 }
 
-static int has_avx2(void) { return __builtin_cpu_supports("avx2"); }
+static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static int has_avx512_vbmi(void) {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vbmi");
@@ -274,7 +273,7 @@ static PyObject *add(PyObject *module, PyObject *const *arguments, Py_ssize_t gi
         .other_scale = (float)PyFloat_AsDouble(arguments[7]),
         .other_zero = (float)PyFloat_AsDouble(arguments[8]),
         .inverse = 1.0f / (float)PyFloat_AsDouble(arguments[9]),
-        .zero = (int16_t)PyLong_AsLong(arguments[10]),
+        .zero = (float)PyFloat_AsDouble(arguments[10]),
     };
     if (PyErr_Occurred())
         return NULL;

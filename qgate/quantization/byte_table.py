@@ -66,8 +66,8 @@ def add_table(
 ) -> torch.Tensor:
     """Replace each element of `values` by the quantized sum of `table[element]` and `other`'s, and give `values`.
 
-    Exactly what torch's dequantize, add and quantize_per_tensor give, every operation rounded to float32:
-    clamp(round((s_t * (table[value] - z_t) + s_o * (other - z_o)) * (1 / s)) + z, 0, 255), halves to even.
+    Exactly what dequantize, add and quantize_per_tensor of torch give, in float32 with one fused multiply-add, the
+    last: clamp(round(fma(s_t * (table[value] - z_t) + s_o * (other - z_o), 1 / s, z)), 0, 255), halves to even.
     `values` and `table` are as in `apply_table`; `other` is uint8 of the same shape, and is copied where its order of
     dimensions differs. ValueError where any is something else.
     """
@@ -96,8 +96,9 @@ def _sums(table: bytes, quantization: SumQuantization) -> Bytes:
     entries = torch.frombuffer(bytearray(table), dtype=torch.uint8).float()
     first = (entries - table_zero_point) * table_scale
     second = (torch.arange(_NUM_ENTRIES).float() - other_zero_point) * other_scale
-    steps = (first + second[:, None]) * torch.tensor(scale).reciprocal()
-    sums: Bytes = (steps.round() + zero_point).clamp(0, 255).to(torch.uint8).flatten().numpy()
+    # A float64 product of float32 factors is exact, so this rounds as a fused multiply-add does.
+    steps = (first + second[:, None]).double() * torch.tensor(scale).reciprocal() + zero_point
+    sums: Bytes = steps.float().round().clamp(0, 255).to(torch.uint8).flatten().numpy()
     return sums
 
 
