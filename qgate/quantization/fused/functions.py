@@ -119,7 +119,7 @@ def asks_shape(node: Node) -> bool:
     """Say whether a node reads a tensor's shape only."""
     if node.op == "call_method":
         return node.target in {"size", "dim", "numel"}
-    return bool(node.target is getattr) and node.args[1] in {"shape", "ndim"}
+    return node.target is getattr and str(node.args[1]) in {"shape", "ndim"}
 
 
 Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]

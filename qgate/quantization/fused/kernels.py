@@ -13,7 +13,7 @@ from torch import nn
 from torch.ao.nn.quantized import reference
 from torch.nn import functional
 
-from qgate.quantization.byte_table import apply_table
+from qgate.quantization.byte_table import SumQuantization, add_table, apply_table
 from qgate.quantization.float_forms import channels_last
 from qgate.quantization.fused.tables import Scale, activation_table, byte_table
 
@@ -45,6 +45,7 @@ LAYERS: dict[type, Any] = {
     reference.Conv3d: _onednn.qconv3d_pointwise.default,
     reference.Linear: _onednn.qlinear_pointwise.default,
 }
+IDENTITY = torch.arange(256, dtype=torch.uint8)
 _FREE = {"relu", "hardtanh"}  # post-ops that cost no time
 
 
@@ -160,16 +161,24 @@ class ByteTable(nn.Module):
 
 
 class ByteAdd(nn.Module):
-    """The sum of two byte tensors, quantized once; no byte is below `least`, which a ReLU sets to zero's."""
+    """The sum of two byte tensors, quantized once; no byte is below `least`, which a ReLU sets to zero's.
+
+    The left one is overwritten.
+    """
 
     def __init__(self, left: Scale, right: Scale, target: Scale, least: int = 0) -> None:
         super().__init__()
         self.left, self.right, self.target, self.least = left, right, target, least
+        scales = (part for scale in (left, right, target) for part in (scale.step, scale.zero_point))
+        self.quantization = SumQuantization(*scales)  # type: ignore[arg-type]  # steps and zero points alternate
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """Add the values."""
-        total = self.left.values(left) + self.right.values(right)
-        return self.target.bytes(total).clamp_min_(self.least).to(torch.uint8)
+        if left.shape == right.shape:
+            total = add_table(left, right, IDENTITY, self.quantization)
+        else:
+            total = self.target.bytes(self.left.values(left) + self.right.values(right)).to(torch.uint8)
+        return total.clamp_min_(self.least) if self.least else total
 
 
 class MaxPool(nn.Module):

@@ -159,7 +159,8 @@ class _Lowering:
             return None
         if not all(isinstance(part, fx.Node) and part in self.bytes for part in total.args):
             return None
-        (left, first), (right, second) = (self.bytes[part] for part in total.args)
+        # The left one is overwritten: that which was made last is least likely to be read again.
+        (left, first), (right, second) = sorted((self.bytes[part] for part in total.args), key=_age, reverse=True)
         least = scale.zero_point if rectified else 0
         return self._call(value.name, ByteAdd(first, second, scale, least), left, right)
 
@@ -290,15 +291,25 @@ class _Lowering:
             kernel = self._kernel(node)
             if isinstance(kernel, ByteTable):
                 kernel.reuse = self._is_own(node.args[0])
-            elif isinstance(kernel, QuantizedLayer) and len(node.args) > 1 and not self._is_own(node.args[1]):
-                with self.graph.inserting_before(node):
-                    node.args = (node.args[0], self.graph.call_method("clone", (node.args[1],)))
+            elif isinstance(kernel, ByteAdd):
+                self._own(node, 0)
+            elif isinstance(kernel, QuantizedLayer) and len(node.args) > 1:
+                self._own(node, 1)
+
+    def _own(self, node: Node, place: int) -> None:
+        if not self._is_own(node.args[place]):
+            with self.graph.inserting_before(node):
+                node.update_arg(place, self.graph.call_method("clone", (node.args[place],)))
 
     def _is_own(self, node: Node) -> bool:
         return len(node.users) == 1 and (node.target is torch.cat or isinstance(self._kernel(node), _FRESH))
 
     def _kernel(self, node: Node) -> Any:
         return self.held[str(node.target)] if node.op == "call_module" else None
+
+
+def _age(found: tuple[Node, Scale]) -> int:
+    return list(found[0].graph.nodes).index(found[0])
 
 
 def _is_text(layer: Any, name: str) -> bool:
