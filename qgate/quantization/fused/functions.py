@@ -105,7 +105,7 @@ def moves_values(node: Node, modules: Modules) -> bool:
     if node.op == "call_method":
         return node.target in _MOVING_METHODS
     if node.target is functional.interpolate:
-        return _argument(node, 3, "mode", "nearest") == "nearest"
+        return bool(_argument(node, 3, "mode", "nearest") == "nearest")
     return node.op == "call_function" and node.target in _MOVING
 
 
