@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.ao.quantization import QConfig, get_default_qconfig_mapping
 from torch.ao.quantization.fx.custom_config import PrepareCustomConfig
+from torch.ao.quantization.observer import FixedQParamsObserver
 from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_fx
 
 from qgate.errors import QuantizationError, TraceError
@@ -83,7 +84,7 @@ def prepare(
     custom = PrepareCustomConfig().set_non_traceable_module_names(
         matching(module, recipe.non_traceable, "non_traceable")
     )
-    mapping = _qconfig_mapping(recipe)
+    mapping = _qconfig_mapping(recipe, config)
     for name in ignored:
         mapping.set_module_name(name, None)
     clone = copy.deepcopy(module).eval()
@@ -143,18 +144,30 @@ def quiet_torch_ao() -> Iterator[None]:
         yield
 
 
-def _qconfig_mapping(recipe: Recipe) -> Any:
-    """Take torch's rules for operators with fixed ranges or unquantizable weights, and the recipe for all others."""
+def _qconfig_mapping(recipe: Recipe, config: BackendConfig) -> Any:
+    """Take torch's rules for unquantizable weights and what has one range in `config`; the recipe for all others."""
     with quiet_torch_ao():
         mapping = get_default_qconfig_mapping("x86")
     default = mapping.global_qconfig
     assert default is not None  # noqa: S101  # torch's mapping always has one
     activation = partial(recipe.activation, **recipe.activation_options)
     weight = partial(_weight_observer, recipe)
+    fixed = _of_one_range(config)
     for pattern, qconfig in list(mapping.object_type_qconfigs.items()):
         if qconfig is not None and qconfig.activation is default.activation:
             mapping.set_object_type(pattern, QConfig(activation=activation, weight=qconfig.weight))
+        elif qconfig is not None and pattern not in fixed and isinstance(qconfig.activation(), FixedQParamsObserver):
+            mapping.set_object_type(pattern, QConfig(activation=activation, weight=weight))
     return mapping.set_global(QConfig(activation=activation, weight=weight))
+
+
+def _of_one_range(config: BackendConfig) -> set[Any]:
+    """Give the operators whose kernels have one scale only, e.g. torch's sigmoid."""
+    return {
+        entry.pattern
+        for entry in config.configs
+        if any(dtypes.output_dtype_with_constraints.scale_exact_match for dtypes in entry.dtype_configs)
+    }
 
 
 def _weight_observer(recipe: Recipe, activation: int = REDUCED_ACTIVATION) -> Observer:

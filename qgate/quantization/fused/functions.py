@@ -10,7 +10,7 @@ from torch import fx, nn
 from torch.fx.node import map_arg
 from torch.nn import functional
 
-from qgate.quantization.fused.config import ACTIVATION_FUNCTIONS, ACTIVATION_MODULES
+from qgate.quantization.fused.config import ACTIVATION_FUNCTIONS, ACTIVATION_METHODS, ACTIVATION_MODULES
 
 if TYPE_CHECKING:
     from qgate.quantization.fused.kernels import PostOp
@@ -38,7 +38,8 @@ _ELEMENTWISE: set[Any] = {
     ),
 }
 _ELEMENTWISE_METHODS = {
-    *("relu", "relu_", "sigmoid", "sigmoid_", "tanh", "tanh_", "hardtanh", "clamp", "clamp_", "clip"),
+    *ACTIVATION_METHODS,
+    *("clamp", "clamp_", "clip"),
     *("add", "sub", "mul", "div", "neg", "abs", "exp", "square", "sqrt"),
 }
 _MOVING_MODULES = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle)
