@@ -67,7 +67,7 @@ class ModelResult:
     `metrics` maps a metric's name to its figures, as `../docs/results.md` lists them; `seconds` maps an engine
     step to its wall time. A step that did not run is missing from `seconds`. `conditions` are what must be equal for
     figures of two runs to be comparable; `calibration_overlap` counts the calibration samples that are evaluation
-    samples too, by content.
+    samples too, by content. `kernels` counts the nodes of the int8 graph by the kernel that ran.
     """
 
     quantization: dict[str, Any]
@@ -79,6 +79,7 @@ class ModelResult:
     notes: tuple[str, ...] = ()
     conditions: dict[str, Any] = field(default_factory=dict)
     calibration_overlap: int | None = None
+    kernels: dict[str, int] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:

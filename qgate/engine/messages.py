@@ -72,18 +72,15 @@ def say_missed(finding: Finding) -> str:
     if finding.limit in ("max_drop", "max_regression"):
         return f"{_change(finding)}{_within(finding)}; allowed is {_amount(finding, allowed)}{_losers(finding)}"
     if "value" in figures:
-        return f"is {finding.measured:.3f}{_within(finding)}, at least {allowed:g} is required{_against(figures)}"
+        return _below(finding)
     required = f"{'at least' if finding.is_floor else 'at most'} {allowed:g} is required"
     return f"is {_number(figures['candidate'])} in int8, {required} (float32 has {_number(figures['baseline'])})"
 
 
 def say_unsettled(finding: Finding, samples_needed: int | None) -> str:
     """Say why a limit is not settled, and what would settle it."""
-    figures = finding.figures
     if finding.is_speed and finding.limit == "lower_bound":
-        said = (
-            f"is {finding.measured:.3f}{_within(finding)}, at least {finding.allowed:g} is required{_against(figures)}"
-        )
+        said = _below(finding)
     else:
         said = f"{_change(finding)}{_within(finding)}; allowed is {_amount(finding, finding.allowed)}"
     return f"{said}: not settled; {_remedy(finding, samples_needed)}"
@@ -98,6 +95,12 @@ def _remedy(finding: Finding, samples_needed: int | None) -> str:
     if samples_needed is None:
         return "the limit is where the measured value is, and no number of samples would settle that; move it"
     return f"about {samples_needed} evaluation samples like these would settle it"
+
+
+def _below(finding: Finding) -> str:
+    figures = finding.figures
+    required = f"at least {finding.allowed:g} is required{_against(figures)}"
+    return f"is {finding.measured:.3f}{_within(finding)}, {required}{_slowest(figures)}"
 
 
 def _change(finding: Finding) -> str:
@@ -134,6 +137,19 @@ def _number(value: float) -> str:
 
 def _against(figures: dict[str, Any]) -> str:
     return f" (against float32's {figures['baseline_form']} form)" if "baseline_form" in figures else ""
+
+
+def _slowest(figures: dict[str, Any]) -> str:
+    """Name the layers that keep int8 from being as fast as the limit demands."""
+    named = [
+        f'"{item["layer"]}" ({_milliseconds(item["int8"])} int8, {_milliseconds(item["float32"])} float32)'
+        for item in figures.get("slowest", ())
+    ]
+    return f"; most time is lost in {', '.join(named)}, see `qgate explain`" if named else ""
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{seconds * 1e3:.3g} ms"
 
 
 def _losers(finding: Finding) -> str:

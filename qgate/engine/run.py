@@ -12,6 +12,7 @@ from qgate.engine.artifact import artifact_bytes, float_bytes, load_artifact, wr
 from qgate.engine.collapse import check_collapse
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, evaluate
+from qgate.engine.explain import kernels, slowest
 from qgate.engine.figures import Comparison, size_figures
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
@@ -23,6 +24,7 @@ from qgate.engine.timing import Goal, measure
 from qgate.errors import QGateError
 from qgate.quantization.float_forms import float_forms
 from qgate.results import Artifact, ModelResult
+from qgate.statistics import judge_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.plugins import Registry
-    from qgate.protocols import Metric
+    from qgate.protocols import LoadedModel, Metric
 
 __all__ = ["Run"]
 
@@ -58,6 +60,7 @@ class Run:
         self.clock = StepClock(progress)
         self.quantization: dict[str, Any] = {}
         self.artifact: Artifact | None = None
+        self.kernels: dict[str, int] = {}
         self.metrics: dict[str, dict[str, Any]] = {}
         self.num_evaluation_samples = 0
         self.conditions: dict[str, Any] = {}
@@ -96,6 +99,7 @@ class Run:
         return ModelResult(
             quantization=self.quantization,
             artifact=self.artifact,
+            kernels=self.kernels,
             num_evaluation_samples=self.num_evaluation_samples,
             metrics=self.metrics,
             verdicts=verdicts,
@@ -125,6 +129,7 @@ class Run:
             floats = float_forms(
                 inputs.loaded.module, inputs.loaded.example_inputs, self.model.quantization.non_traceable
             )
+            self._name_kernels(path, inputs.loaded.example_inputs)
         self.metrics["size_reduction"] = size_figures(float_bytes(inputs.loaded.module), self.artifact.bytes)
         arms = {"float32": floats.get("frozen", floats["eager"]), "int8": int8}
         with self.clock.step("collapse"):
@@ -133,6 +138,7 @@ class Run:
         self._evaluate(inputs, arms, evaluation)
         if timing and "speedup" in self.model.thresholds:
             self._time({**floats, "int8": int8}, inputs.loaded.example_inputs)
+            self._blame_layers(inputs.loaded, path)
 
     def _load(self, open_inputs: Callable[[], Inputs]) -> Inputs:
         with self.clock.step("load"):
@@ -140,6 +146,12 @@ class Run:
 
     def _load_int8(self, path: Path) -> torch.nn.Module:
         return load_artifact(path, registry=self.registry)
+
+    def _name_kernels(self, path: Path, example_inputs: tuple[torch.Tensor, ...]) -> None:
+        try:
+            self.kernels = kernels(path, self.registry, example_inputs)
+        except Exception as error:  # noqa: BLE001  # a run that can be judged is judged, with or without their names
+            self.notes.append(f"which kernels ran could not be told: {brief(error)}")
 
     def _choose_calibration(self, inputs: Inputs) -> list[int]:
         return choose_calibration(self.model, self.registry, inputs, self.config.qgate.seed)
@@ -206,6 +218,18 @@ class Run:
         goal = Goal(self._speed_floors(), settings.confidence, settings.seed)
         with self.clock.step("timing") as progress:
             self.metrics["speedup"] = measure(forms, example_inputs, self.model.timing, goal, progress)
+
+    def _blame_layers(self, loaded: LoadedModel, path: Path) -> None:
+        """Find the layers that cost most where the demanded speedup is not shown."""
+        figures, floor = self.metrics["speedup"], self.model.thresholds["speedup"].limits.get("lower_bound")
+        interval = figures["interval"]
+        if floor is None or (interval and judge_interval(interval, floor, floor=True) == "passed"):
+            return
+        try:
+            with self.clock.step("explain"):
+                figures["slowest"] = slowest(loaded, path, self.registry, floor)
+        except Exception as error:  # noqa: BLE001  # the limit is missed, whatever the search runs into
+            self.notes.append(f"which layers cost most time could not be found out: {brief(error)}")
 
     def _speed_floors(self) -> list[float]:
         """Give what the speedup must exceed; the floor that a blessed one sets is itself known within an interval."""
