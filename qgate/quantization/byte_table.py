@@ -97,7 +97,7 @@ def _sums(table: bytes, quantization: SumQuantization) -> Bytes:
     first = (entries - table_zero_point) * table_scale
     second = (torch.arange(_NUM_ENTRIES).float() - other_zero_point) * other_scale
     # A float64 product of float32 factors is exact, so this rounds as a fused multiply-add does.
-    steps = (first + second[:, None]).double() * torch.tensor(scale).reciprocal() + zero_point
+    steps = (first + second[:, None]).double() * torch.tensor(scale, dtype=torch.float32).reciprocal() + zero_point
     sums: Bytes = steps.float().round().clamp(0, 255).to(torch.uint8).flatten().numpy()
     return sums
 
