@@ -29,15 +29,7 @@ schema_version = 1
 [models.{name}.data]
 {data}
 
-[models.{name}.quantization]
-# Runs on every x86 CPU. Where the CPU has VNNI (avx512_vnni or avx_vnni in /proc/cpuinfo), "onednn" and "x86" are
-# faster.
-backend = "fbgemm"
-
-[models.{name}.timing]
-# What int8 is compared with. "fastest" is the strictest: the best float32 form on this machine. Use it with
-# "onednn" or "x86"; "fbgemm" gains little over it.
-baseline_form = "eager"
+{backend}
 
 {thresholds}
 
@@ -46,8 +38,29 @@ baseline_form = "eager"
 lower_bound = 0.70
 
 [models.{name}.thresholds.speedup]
-# float32 time / int8 time. Expect 1.3 to 1.5 with "fbgemm"; raise the limit once you have seen your own figure.
+# float32 time / int8 time. Raise the limit once you have seen your own figure.
 lower_bound = 1.2
+"""
+
+_FUSED = """\
+[models.{name}.quantization]
+# The fastest kernels that torch has for this CPU: a layer, its activation and its quantization in one.
+backend = "fused"
+
+[models.{name}.timing]
+# What int8 is compared with: the best of float32's forms on this machine.
+baseline_form = "fastest"
+"""
+
+_FBGEMM = """\
+[models.{name}.quantization]
+# Runs on every x86 CPU; "fused", which is faster, does not run here: {reason}.
+backend = "fbgemm"
+
+[models.{name}.timing]
+# What int8 is compared with. "fastest" is the strictest, the best of float32's forms on this machine, over which
+# "fbgemm" gains little.
+baseline_form = "eager"
 """
 
 _SAME_IMAGES = """\
@@ -75,8 +88,14 @@ def propose(weights: Path, data: Path, folder: Path, registry: Registry) -> str:
         name=quoted,
         model="\n".join(_pairs(model, folder)),
         data=_data(found["data"], folder),
+        backend=_backend(quoted, registry).rstrip(),
         thresholds="\n\n".join(_thresholds(quoted, found["thresholds"], folder)),
     )
+
+
+def _backend(name: str, registry: Registry) -> str:
+    reason = registry.backends.get("fused")().is_available()
+    return _FBGEMM.format(name=name, reason=reason) if reason else _FUSED.format(name=name)
 
 
 def _existing(path: Path, option: str) -> Path:

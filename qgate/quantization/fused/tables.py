@@ -36,8 +36,9 @@ class Scale:
         return (steps.to(torch.float32) - self.zero_point) * self.step
 
     def bytes(self, values: torch.Tensor) -> torch.Tensor:
-        """Give the bytes of values, as float32 whole numbers, any shape."""
-        return torch.clamp(torch.round(values / self.step) + self.zero_point, 0, _LEVELS)
+        """Give the bytes of values, as float32 whole numbers, any shape: rounded once, as `quantize_per_tensor` does."""
+        steps = values.double() * torch.tensor(self.step).reciprocal() + self.zero_point
+        return steps.float().round_().clamp_(0, _LEVELS)
 
 
 _ALL_BYTES = torch.arange(_LEVELS + 1)

@@ -41,12 +41,33 @@ class Proposer:
         return {"data": {"format": "text", **splits}, "thresholds": {"map": {"max_drop": 0.015}}}
 
 
+class Kernels:
+    """A backend `fused`, as the core registers one, that does or does not run here."""
+
+    name = "fused"
+
+    def __init__(self, reason: str | None = None) -> None:
+        self.reason = reason
+
+    @hookimpl
+    def qgate_register_backends(self) -> list[Any]:
+        reason = self.reason
+
+        class Fused:
+            name = "fused"
+
+            def is_available(self) -> str | None:
+                return reason
+
+        return [Fused]
+
+
 @pytest.fixture
 def registry_of(plugin: Plugin) -> Callable[..., Registry]:
-    def make(*plugins: object) -> Registry:
+    def make(*plugins: object, kernels: Kernels | None = None) -> Registry:
         manager = pluggy.PluginManager("qgate")
         manager.add_hookspecs(hookspecs)
-        for index, item in enumerate((plugin, *plugins)):
+        for index, item in enumerate((plugin, *plugins, kernels or Kernels())):
             manager.register(item, f"plugin{index}")
         return Registry(manager)
 
@@ -79,6 +100,25 @@ def test_the_text_is_a_valid_file_with_paths_relative_to_its_folder(
         "size_reduction": {"lower_bound": 0.70},
         "speedup": {"lower_bound": 1.2},
     }
+
+
+@pytest.mark.parametrize(
+    ("reason", "backend", "baseline_form"), [(None, "fused", "fastest"), ("it has no vectors", "fbgemm", "eager")]
+)
+def test_the_fastest_kernels_are_proposed_where_they_run(
+    reason: str | None,
+    backend: str,
+    baseline_form: str,
+    tmp_path: Path,
+    weights: Path,
+    registry_of: Callable[..., Registry],
+) -> None:
+    registry = registry_of(Proposer("train.txt"), kernels=Kernels(reason))
+    text = propose(weights, tmp_path, tmp_path, registry)
+    (tmp_path / "qgate.toml").write_text(text, encoding="utf-8")
+    model = read_config(tmp_path / "qgate.toml", registry_of(Proposer("train.txt"))).models["my-net-v1.2"]
+    assert (model.quantization.backend, model.timing.baseline_form) == (backend, baseline_form)
+    assert (str(reason) in text) is (reason is not None)
 
 
 @pytest.mark.parametrize(("calibration", "warned"), [("train.txt", False), ("val.txt", True)])
