@@ -36,7 +36,7 @@ class Scale:
         return (steps.to(torch.float32) - self.zero_point) * self.step
 
     def bytes(self, values: torch.Tensor) -> torch.Tensor:
-        """Give the bytes of values, as float32 whole numbers, any shape: rounded once, as `quantize_per_tensor` does."""
+        """Give the bytes of values, as float32 whole numbers, any shape, rounded once as torch does."""
         steps = values.double() * torch.tensor(self.step).reciprocal() + self.zero_point
         return steps.float().round_().clamp_(0, _LEVELS)
 

@@ -106,17 +106,13 @@ def test_the_text_is_a_valid_file_with_paths_relative_to_its_folder(
     ("reason", "backend", "baseline_form"), [(None, "fused", "fastest"), ("it has no vectors", "fbgemm", "eager")]
 )
 def test_the_fastest_kernels_are_proposed_where_they_run(
-    reason: str | None,
-    backend: str,
-    baseline_form: str,
-    tmp_path: Path,
-    weights: Path,
-    registry_of: Callable[..., Registry],
+    reason: str | None, backend: str, baseline_form: str, weights: Path, registry_of: Callable[..., Registry]
 ) -> None:
+    folder = weights.parent
     registry = registry_of(Proposer("train.txt"), kernels=Kernels(reason))
-    text = propose(weights, tmp_path, tmp_path, registry)
-    (tmp_path / "qgate.toml").write_text(text, encoding="utf-8")
-    model = read_config(tmp_path / "qgate.toml", registry_of(Proposer("train.txt"))).models["my-net-v1.2"]
+    text = propose(weights, folder, folder, registry)
+    (folder / "qgate.toml").write_text(text, encoding="utf-8")
+    model = read_config(folder / "qgate.toml", registry).models["my-net-v1.2"]
     assert (model.quantization.backend, model.timing.baseline_form) == (backend, baseline_form)
     assert (str(reason) in text) is (reason is not None)
 
