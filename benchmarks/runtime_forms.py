@@ -114,6 +114,7 @@ def qgate_int8(network: Network, setting: Setting, backend: str) -> torch.nn.Mod
     if backend not in network.registry.backends:
         raise UnavailableError("this qgate has no such backend")
     reference = copy.deepcopy(reference_graph(network, backend))
+    reference.meta["byte_scale"] = network.inputs.loaded.byte_scale  # as an artifact gives it
     return network.registry.backends.get(backend)().lower(reference, (network.images(setting),))
 
 
@@ -267,43 +268,65 @@ def nncf_model(network: Network, preset: str) -> Any:
     return nncf.quantize(openvino_model(network), samples, preset=chosen, subset_size=len(network.samples))
 
 
+def with_bytes(model: Any, byte_scale: float) -> Any:
+    """Let a model take decoded images (N, H, W, C), by preprocessing that OpenVINO compiles with it."""
+    from openvino import Layout, Type
+    from openvino.preprocess import PrePostProcessor
+
+    steps = PrePostProcessor(model)
+    steps.input().tensor().set_element_type(Type.u8).set_layout(Layout("NHWC"))
+    steps.input().model().set_layout(Layout("NCHW"))
+    steps.input().preprocess().convert_element_type(Type.f32).scale(1 / byte_scale)
+    return steps.build()
+
+
+def openvino_request(model: Any, setting: Setting, precision: str, byte_scale: float | None = None) -> Any:
+    """Compile for the latency of one batch; `precision` is that of what is not int8. Raises `UnavailableError`."""
+    import openvino
+
+    core = openvino.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise UnavailableError("this CPU has no bf16 instructions")
+    model = model.clone()
+    model.reshape([setting.batch, model.input(0).partial_shape[1].get_length(), setting.size, setting.size])
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": setting.threads,
+        "NUM_STREAMS": 1,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    model = with_bytes(model, byte_scale) if byte_scale else model
+    return core.compile_model(model, "CPU", settings).create_infer_request()
+
+
 class OpenVino(torch.nn.Module):
     """A compiled model that reads torch's memory and writes into the same buffers every time."""
 
-    def __init__(self, model: Any, setting: Setting, precision: str) -> None:
-        import openvino
-
+    def __init__(self, request: Any) -> None:
         super().__init__()
-        core = openvino.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise UnavailableError("this CPU has no bf16 instructions")
-        model = model.clone()
-        model.reshape([setting.batch, model.input(0).partial_shape[1].get_length(), setting.size, setting.size])
-        self.request = core.compile_model(
-            model,
-            "CPU",
-            {
-                "PERFORMANCE_HINT": "LATENCY",
-                "INFERENCE_NUM_THREADS": setting.threads,
-                "NUM_STREAMS": 1,
-                "INFERENCE_PRECISION_HINT": precision,
-            },
-        ).create_infer_request()
+        self.request = request
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
-        """Run one batch."""
-        results = self.request.infer({0: images.numpy()}, share_inputs=True, share_outputs=True)
+        """Run one batch; bytes have their channels last already."""
+        given = images.permute(0, 2, 3, 1) if images.dtype == torch.uint8 else images
+        results = self.request.infer({0: given.numpy()}, share_inputs=True, share_outputs=True)
         return [torch.from_numpy(value) for value in results.values()]
 
 
 def openvino_float(network: Network, setting: Setting, precision: str) -> torch.nn.Module:
     """Run the network in OpenVINO, in float32 or bf16."""
-    return OpenVino(openvino_model(network), setting, precision)
+    return OpenVino(openvino_request(openvino_model(network), setting, precision))
 
 
 def openvino_int8(network: Network, setting: Setting, preset: str, precision: str = "f32") -> torch.nn.Module:
-    """Run the network that NNCF quantized; `precision` is that of what stayed float."""
-    return OpenVino(nncf_model(network, preset), setting, precision)
+    """Run the network that NNCF quantized."""
+    return OpenVino(openvino_request(nncf_model(network, preset), setting, precision))
+
+
+def openvino_bytes(network: Network, setting: Setting) -> torch.nn.Module:
+    """Run it on bytes."""
+    byte_scale = network.inputs.loaded.byte_scale
+    return OpenVino(openvino_request(nncf_model(network, "mixed"), setting, "f32", byte_scale))
 
 
 FUSED = ("torch int8 fused", "torch int8 fused, uint8 in")
@@ -322,6 +345,7 @@ PEERS = {
     "openvino bf16": Form(functools.partial(openvino_float, precision="bf16")),
     "openvino int8, default": Form(functools.partial(openvino_int8, preset="performance")),
     "openvino int8, mixed": Form(functools.partial(openvino_int8, preset="mixed")),
+    "openvino int8, mixed, uint8 in": Form(openvino_bytes, as_bytes),
     "openvino int8, mixed, bf16": Form(functools.partial(openvino_int8, preset="mixed", precision="bf16")),
 }
 FORMS = {
