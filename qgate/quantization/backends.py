@@ -21,7 +21,7 @@ from qgate.quantization.prepare import quiet_torch_ao
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["FbgemmBackend", "OnednnBackend", "X86Backend", "engine", "loses_products", "without_transposed"]
+__all__ = ["FbgemmBackend", "OnednnBackend", "X86Backend", "engine", "loses_products", "onednn_config"]
 
 
 @contextlib.contextmanager
@@ -67,6 +67,23 @@ class _TorchBackend:
             return lowered
 
 
+_TRANSPOSED = "transpose"  # oneDNN's give wrong values where inputs and outputs differ in number
+_CONV_ADD = "convadd"  # a summand of another shape corrupts memory, a number is an error, and `alpha` is lost
+_PRELU = "prelu"  # torch cannot lower it
+
+
+def _sound(config: BackendConfig, *defects: str) -> BackendConfig:
+    """Leave out the patterns whose description has one of `defects` in it, and PReLU."""
+    words = (*defects, _PRELU)
+    kept = [pattern for pattern in config.configs if not any(word in str(pattern).lower() for word in words)]
+    return BackendConfig(config.name).set_backend_pattern_configs(kept)
+
+
+def onednn_config() -> BackendConfig:
+    """Give torch's configuration for onednn, without what is wrong in it."""
+    return _sound(get_onednn_backend_config(), _TRANSPOSED, _CONV_ADD)
+
+
 class FbgemmBackend(_TorchBackend):
     """FBGEMM's kernels."""
 
@@ -74,13 +91,7 @@ class FbgemmBackend(_TorchBackend):
 
     def backend_config(self) -> BackendConfig:
         """Give torch's configuration for fbgemm."""
-        return get_fbgemm_backend_config()
-
-
-def without_transposed(config: BackendConfig) -> BackendConfig:
-    """Leave transposed convolutions float: oneDNN's give wrong values where inputs and outputs differ in number."""
-    kept = [pattern for pattern in config.configs if "transpose" not in str(pattern).lower()]
-    return BackendConfig(config.name).set_backend_pattern_configs(kept)
+        return _sound(get_fbgemm_backend_config())
 
 
 class X86Backend(_TorchBackend):
@@ -90,7 +101,7 @@ class X86Backend(_TorchBackend):
 
     def backend_config(self) -> BackendConfig:
         """Give torch's configuration for x86, which takes oneDNN where there is VNNI."""
-        return without_transposed(get_x86_backend_config())
+        return _sound(get_x86_backend_config(), _TRANSPOSED)
 
 
 class OnednnBackend(_TorchBackend):
@@ -100,7 +111,7 @@ class OnednnBackend(_TorchBackend):
 
     def backend_config(self) -> BackendConfig:
         """Give torch's configuration for onednn."""
-        return without_transposed(get_onednn_backend_config())
+        return onednn_config()
 
 
 @functools.cache

@@ -41,7 +41,8 @@ class Operation:
 
     `what` is its module's class or its function. `kind` is `kernel` (int8 to int8, or to float32 at the end), `table`
     (a byte table), `fallback` (a kernel of torch's stock lowering in a graph of fused ones), `conversion`, `float`, or
-    `other` for what moves no value: shapes, views. `kernel` names what ran: `onednn jit:avx2`, `fbgemm`, `torch`.
+    `other` for what moves no value: shapes, views. `kernel` names what ran: `onednn jit:avx2`, `fbgemm`, `torch`; of
+    tables and of sums of bytes the instruction set that they use.
     """
 
     what: str
@@ -65,7 +66,8 @@ def operations(lowered: fx.GraphModule, inputs: Inputs, engine: str) -> dict[str
 
 def count_kernels(found: dict[str, Operation]) -> dict[str, int]:
     """Count the nodes by the kernel that ran; conversions, and float operators, are counted as such."""
-    return dict(Counter(map(_counted, found.values())) - Counter({"": len(found)}))
+    counted = Counter(map(_counted, found.values()))
+    return {kernel: count for kernel, count in counted.most_common() if kernel}
 
 
 def table_of(module: object) -> torch.Tensor | None:
@@ -76,7 +78,8 @@ def table_of(module: object) -> torch.Tensor | None:
 def _counted(operation: Operation) -> str:
     if operation.kind in ("conversion", "float"):
         return operation.kind
-    prefix = {"table": "table ", "fallback": "not fused: "}.get(operation.kind, "")
+    prefixes = {"table": "table ", "fallback": "not fused: "}
+    prefix = "sum " if operation.what == ByteAdd.__name__ else prefixes.get(operation.kind, "")
     return prefix + operation.kernel
 
 
@@ -125,7 +128,7 @@ class _Watch(fx.Interpreter):
         said = self.log()
         if said:
             return f"onednn {said[-1]}"
-        if kind == "table":
+        if kind == "table" or what == ByteAdd.__name__:
             return kernel_name()
         multiplies = any(part in what.lower() for part in ("conv", "linear"))
         return {"other": "", "kernel": self.engine if multiplies else "torch"}.get(kind, "torch")

@@ -22,7 +22,13 @@ from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_f
 
 from qgate.errors import QuantizationError, TraceError
 from qgate.quantization.observers import REDUCED_ACTIVATION, WeightObserver
-from qgate.quantization.readers import leave_outputs_float, read_through, reduce_activations, take_bytes
+from qgate.quantization.readers import (
+    leave_outputs_float,
+    leave_summands_float,
+    read_through,
+    reduce_activations,
+    take_bytes,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -59,7 +65,7 @@ class Recipe:
 
     `reduce_range` keeps products of two 8-bit values small enough for kernels that add two of them in 16 bits. Patterns
     are shell-style and match names of modules and of all that is in them. With `byte_scale`, inputs are bytes times
-    it; with `float_outputs`, the last layers' results are not quantized.
+    it; with `float_outputs`, what kernels may leave float is not quantized: the last layers' results, and summands.
     """
 
     activation: type[Observer]
@@ -85,14 +91,15 @@ def prepare(
         matching(module, recipe.non_traceable, "non_traceable")
     )
     mapping = _qconfig_mapping(recipe, config)
-    for name in ignored:
-        mapping.set_module_name(name, None)
     clone = copy.deepcopy(module).eval()
+    for name in (*ignored, *_plain_padding(clone)):
+        mapping.set_module_name(name, None)
     with quiet_torch_ao(), _trace_errors(clone):
         prepared = prepare_fx(clone, mapping, example_inputs, prepare_custom_config=custom, backend_config=config)
     _check_folding(prepared, module)
     if recipe.float_outputs:
         leave_outputs_float(prepared)
+        leave_summands_float(prepared, example_inputs)
     read_through(prepared)
     if recipe.reduce_range:
         reduce_activations(prepared)
@@ -101,12 +108,29 @@ def prepare(
     return prepared
 
 
+def _plain_padding(module: torch.nn.Module) -> list[str]:
+    """Write out convolutions' paddings as numbers; give the names of those of which no int8 form is right."""
+    without: list[str] = []
+    for name, layer in module.named_modules():
+        if not isinstance(layer, torch.nn.Conv1d | torch.nn.Conv2d | torch.nn.Conv3d):
+            continue
+        if layer.padding == "valid":
+            layer.padding = (0,) * len(layer.kernel_size)
+        around = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
+        if layer.padding == "same" and all(total % 2 == 0 for total in around):
+            layer.padding = tuple(total // 2 for total in around)
+        if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+            without.append(name)
+    return without
+
+
 def convert(prepared: torch.fx.GraphModule, config: BackendConfig) -> torch.fx.GraphModule:
     """Turn a calibrated graph into the reference graph, with explicit quantize and dequantize nodes."""
     with quiet_torch_ao():
         reference = convert_to_reference_fx(prepared, backend_config=config)
     reshape_views(reference)
     _write_out_arguments(reference)
+    _write_out_factors(reference)
     reference.recompile()
     return reference
 
@@ -129,6 +153,16 @@ def _write_out_arguments(reference: torch.fx.GraphModule) -> None:
                 [value] * dimensions if isinstance(value, int) and name != "groups" else value
                 for name, value in given.items()
             )
+
+
+def _write_out_factors(reference: torch.fx.GraphModule) -> None:
+    """Turn the `alpha` of a sum into a multiplication: torch's lowering loses it."""
+    for node in list(reference.graph.nodes):
+        if node.target is torch.add and "alpha" in node.kwargs:
+            right = node.kwargs.get("other", node.args[-1])
+            with reference.graph.inserting_before(node):
+                node.args = (node.args[0], reference.graph.call_function(torch.mul, (right, node.kwargs["alpha"])))
+            node.kwargs = {}
 
 
 _DEPRECATIONS = r".*(torch\.ao|torch\.jit|observer|erase_node|quantized tensor creation).*"

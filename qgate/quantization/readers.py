@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import operator
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from qgate.quantization.observers import Observer
 
-__all__ = ["leave_outputs_float", "read_through", "reduce_activations", "take_bytes"]
+__all__ = ["leave_outputs_float", "leave_summands_float", "read_through", "reduce_activations", "take_bytes"]
 
 _MATMUL_MODULES = (
     torch.nn.Conv1d,
@@ -36,6 +38,7 @@ _MATMUL_FUNCTIONS: set[Any] = {
     torch.matmul,
     torch.bmm,
 }
+_SUMS: set[Any] = {operator.add, torch.add}
 ELEMENTWISE = (
     torch.nn.SiLU,
     torch.nn.GELU,
@@ -95,9 +98,49 @@ def leave_outputs_float(prepared: torch.fx.GraphModule) -> None:
     for node in output.all_input_nodes:
         is_observer = node.op == "call_module" and isinstance(modules[str(node.target)], ActivationObserver)
         if is_observer and len(node.users) == 1 and _multiplies(node.args[0], modules):
-            node.replace_all_uses_with(node.args[0])
-            prepared.graph.erase_node(node)
+            _unobserve(node)
     prepared.recompile()
+
+
+def leave_summands_float(prepared: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> None:
+    """Do not quantize a convolution's result that only goes into a sum with an earlier value of its shape.
+
+    The convolution's kernel adds before it quantizes.
+    """
+    modules: Modules = dict(prepared.named_modules(remove_duplicate=False))
+    shapes = _shapes(prepared, example_inputs)
+    for total in list(prepared.graph.nodes):
+        if total.target not in _SUMS or total.kwargs or len(total.all_input_nodes) != len(total.args):
+            continue
+        earlier, later = sorted(total.all_input_nodes)
+        observed = all(isinstance(modules.get(str(node.target)), ActivationObserver) for node in (earlier, later))
+        if not observed or len(later.users) > 1 or shapes[earlier] != shapes[later]:
+            continue
+        layer = modules.get(str(later.args[0].target))
+        if type(layer) is torch.nn.Conv2d and len(later.args[0].users) == 1:
+            _unobserve(later)
+    prepared.recompile()
+
+
+def _unobserve(node: torch.fx.Node) -> None:
+    node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]  # an observer reads a node
+    node.graph.erase_node(node)
+
+
+def _shapes(prepared: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> dict[torch.fx.Node, Any]:
+    """Give the shape of what each node gives, by running a copy, so that nothing is observed."""
+    found: dict[torch.fx.Node, Any] = {}
+    nodes = list(prepared.graph.nodes)
+
+    class Shapes(torch.fx.Interpreter):
+        def run_node(self, n: torch.fx.Node) -> Any:
+            result = super().run_node(n)
+            found[nodes[len(found)]] = getattr(result, "shape", None)
+            return result
+
+    with torch.no_grad():
+        Shapes(copy.deepcopy(prepared)).run(*(value.clone() for value in example_inputs))
+    return found
 
 
 def _observers(prepared: torch.fx.GraphModule, modules: Modules) -> dict[ActivationObserver, list[torch.fx.Node]]:

@@ -10,11 +10,10 @@ from torch.ao.quantization.backend_config import (
     BackendPatternConfig,
     DTypeConfig,
     ObservationType,
-    get_onednn_backend_config,
 )
 from torch.nn import functional
 
-from qgate.quantization.backends import without_transposed
+from qgate.quantization.backends import onednn_config
 
 if TYPE_CHECKING:
     from torch.ao.quantization.backend_config import BackendConfig
@@ -47,7 +46,7 @@ _WELL_KNOWN_TO_TORCH: set[Any] = {  # alone, with whatever range they have
 
 def backend_config() -> BackendConfig:
     """Give torch's configuration for oneDNN, and the patterns that only the fused kernels have."""
-    config = without_transposed(get_onednn_backend_config())
+    config = onednn_config()
     return config.set_name("fused").set_backend_pattern_configs([*_activated(), *_alone(), *_moved()])
 
 

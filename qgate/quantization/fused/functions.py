@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qgate.quantization.fused.kernels import PostOp
     from qgate.quantization.fused.tables import Function
 
-__all__ = ["asks_shape", "elementwise", "enlarges", "moves_values", "pooling", "post_op", "zero_padding"]
+__all__ = ["asks_shape", "elementwise", "enlarges", "is_sum", "moves_values", "pooling", "post_op", "zero_padding"]
 
 Modules = dict[str, nn.Module]
 Node = Any  # as in lower.py
@@ -96,6 +96,12 @@ _POST_OPS: tuple[tuple[str, type, tuple[Any, ...]], ...] = (
 
 def _calls(part: Node, *targets: Any) -> bool:
     return isinstance(part, fx.Node) and part.target in targets
+
+
+def is_sum(node: Node) -> bool:
+    """Say whether a node adds two tensors or numbers of a graph."""
+    is_addition = node.target in {operator.add, torch.add} and not node.kwargs
+    return is_addition and len(node.args) == 2 and all(isinstance(part, fx.Node) for part in node.args)  # noqa: PLR2004
 
 
 def moves_values(node: Node, modules: Modules) -> bool:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
-from torch.ao.nn import intrinsic
+from torch.ao.nn.quantized.reference import Conv2d
 from torch.fx.node import map_arg
 from torch.nn import functional
 
@@ -22,6 +22,7 @@ from qgate.quantization.fused.functions import (
     asks_shape,
     elementwise,
     enlarges,
+    is_sum,
     moves_values,
     pooling,
     post_op,
@@ -37,6 +38,7 @@ from qgate.quantization.fused.kernels import (
     QuantizeInput,
     epilogue,
 )
+from qgate.quantization.fused.stem import Stem, can_fold
 from qgate.quantization.fused.tables import Scale, byte_table
 
 if TYPE_CHECKING:
@@ -66,7 +68,25 @@ class _Layer:
 
     root: Any
     inner: tuple[nn.Module, ...] = ()
-    residual: Node | None = None
+
+    @property
+    def can_add(self) -> bool:
+        """Say whether the kernel can add another value to the result before it does anything else to it."""
+        return type(self.root) is Conv2d and not self.inner
+
+
+@dataclass(frozen=True)
+class _Behind:
+    """The nodes between a layer and its quantization: first the sum with an earlier value, if there is one."""
+
+    nodes: tuple[Node, ...]
+    quantize: Node
+    residual: Node | None
+
+    @property
+    def functions(self) -> tuple[Node, ...]:
+        """Give the nodes that change single values."""
+        return self.nodes if self.residual is None else self.nodes[1:]
 
 
 class _Lowering:
@@ -146,18 +166,21 @@ class _Lowering:
         return self._call(value.name, ByteTable(byte_table(function, source, scale)), found)
 
     def _tabulated(self, value: Node, scale: Scale) -> Node | None:
-        function = elementwise(value, self.modules)
-        if function is None or value.all_input_nodes[0] not in self.bytes:
-            return None
-        return self._rescaled(value.all_input_nodes[0], scale, function)
+        """Give functions of single values, one after another, of what there is as bytes."""
+        functions: list[Function] = []
+        while value not in self.bytes:
+            function = elementwise(value, self.modules)
+            if function is None:
+                return None
+            functions.insert(0, function)
+            (value,) = value.all_input_nodes
+        return self._rescaled(value, scale, _composed(functions))
 
     def _sum(self, value: Node, scale: Scale) -> Node | None:
         """Add two values; a ReLU behind it is the lower end of the scale."""
         rectified = elementwise(value, self.modules) is not None and post_op(value, self.modules) == ("relu", ())
         total = value.all_input_nodes[0] if rectified else value
-        if total.target not in {operator.add, torch.add} or total.kwargs:
-            return None
-        if not all(isinstance(part, fx.Node) and part in self.bytes for part in total.args):
+        if not is_sum(total) or not all(part in self.bytes for part in total.args):
             return None
         # The left one is overwritten: that which was made last is least likely to be read again.
         (left, first), (right, second) = sorted((self.bytes[part] for part in total.args), key=_age, reverse=True)
@@ -170,17 +193,13 @@ class _Lowering:
         layer = self._layer(node)
         if layer is None or node.args[0] not in self.bytes:
             return False
-        if layer.residual is not None and layer.residual not in self.bytes:
-            return False
-        chain, quantize = self._chain(node)
-        if quantize is None:
+        behind = self._behind(node, layer)
+        end = self._epilogue(layer, behind) if behind else None
+        if behind is None or end is None:
             return self._float_layer(node, layer)
-        scale = self._scale(quantize)
-        end = self._epilogue(layer, chain, scale)
-        if end is None:
-            return self._float_layer(node, layer)
-        self._keep(quantize, self._call_layer(node, layer, end), scale)
-        self.absorbed.update(chain)
+        found = self._call_layer(node, layer, end, behind.residual)
+        self._keep(behind.quantize, found, self._scale(behind.quantize))
+        self.absorbed.update(behind.nodes)
         return True
 
     def _layer(self, node: Node) -> _Layer | None:
@@ -190,42 +209,49 @@ class _Lowering:
         root = module[0] if is_fused else module
         if type(root) not in LAYERS or getattr(root, "padding_mode", "zeros") != "zeros" or _is_text(root, "padding"):
             return None
-        if isinstance(module, intrinsic.ConvAdd2d | intrinsic.ConvAddReLU2d):
-            inner = (module.relu,) if isinstance(module, intrinsic.ConvAddReLU2d) else ()
-            return _Layer(root, inner, node.args[1])
         return _Layer(root, tuple(module)[1:] if is_fused else ())
 
-    def _chain(self, node: Node) -> tuple[list[Node], Node | None]:
-        """Follow a result through elementwise functions to its quantization; None where others read it before."""
-        chain: list[Node] = []
+    def _behind(self, node: Node, layer: _Layer) -> _Behind | None:
+        """Follow a result to its quantization; None where others read it before, or it is changed as a whole."""
+        nodes: list[Node] = []
+        residual = None
         while len(node.users) == 1:
-            (node,) = node.users
+            former, (node,) = node, node.users
             if node.target is torch.quantize_per_tensor:
-                return chain, node
-            if elementwise(node, self.modules) is None:
+                return _Behind(tuple(nodes), node, residual)
+            summand = self._summand(node, former) if layer.can_add and not nodes else None
+            if summand is None and elementwise(node, self.modules) is None:
                 break
-            chain.append(node)
-        return [], None
+            residual = residual or summand
+            nodes.append(node)
+        return None
 
-    def _epilogue(self, layer: _Layer, chain: list[Node], scale: Scale) -> Epilogue | None:
-        known = [post_op(module, self.modules) for module in (*layer.inner, *chain)]
-        functions = [elementwise(part, self.modules) for part in (*layer.inner, *chain)]
+    def _summand(self, total: Node, result: Node) -> Node | None:
+        """Give what is added to a result, where there is that as bytes before."""
+        others = [part for part in total.args if part is not result] if is_sum(total) else []
+        return others[0] if len(others) == 1 and others[0] in self.bytes else None
+
+    def _epilogue(self, layer: _Layer, behind: _Behind) -> Epilogue | None:
+        parts = (*layer.inner, *behind.functions)
+        known = [post_op(part, self.modules) for part in parts]
         only = known[0] if len(known) == 1 else None
-        if layer.residual is not None and only != ("relu", ()):
+        if behind.residual is not None and only != ("relu", ()):
             only = None
-        return epilogue(_composed(functions), only, scale)
+        functions = [elementwise(part, self.modules) for part in parts]
+        return epilogue(_composed(functions) if functions else None, only, self._scale(behind.quantize))
 
     def _float_layer(self, node: Node, layer: _Layer) -> bool:
         """Give a layer's result as float32, where nothing is to be done to it in the kernel."""
-        if layer.inner or layer.residual is not None:
+        if layer.inner:
             return False
         self.floats[node] = self._call_layer(node, layer, Epilogue(None))
         return True
 
-    def _call_layer(self, node: Node, layer: _Layer, end: Epilogue) -> Node:
+    def _call_layer(self, node: Node, layer: _Layer, end: Epilogue, residual: Node | None = None) -> Node:
         source, scale = self.bytes[node.args[0]]
-        added, residual = self.bytes[layer.residual] if layer.residual is not None else (None, None)
-        kernel = QuantizedLayer(layer.root, scale, end, residual)
+        added, its_scale = self.bytes[residual] if residual is not None else (None, None)
+        folds = can_fold(layer.root) and residual is None
+        kernel = Stem(layer.root, scale, end) if folds else QuantizedLayer(layer.root, scale, end, its_scale)
         return self._call(str(node.target), kernel, source, *([added] if added is not None else []))
 
     # Values that are moved, not changed
@@ -282,6 +308,7 @@ class _Lowering:
         taken = {node.name for node in self.graph.nodes}
         for value, (found, _) in self.bytes.items():
             if value.target is torch.quantize_per_tensor and found.name in taken and value.args[0].name not in taken:
+                taken.remove(found.name)  # it may be the name of a later value
                 found.name = value.args[0].name
                 taken.add(found.name)
 
@@ -290,19 +317,24 @@ class _Lowering:
         for node in list(self.graph.nodes):
             kernel = self._kernel(node)
             if isinstance(kernel, ByteTable):
-                kernel.reuse = self._is_own(node.args[0])
+                kernel.reuse = self._is_own(node.args[0], node)
             elif isinstance(kernel, ByteAdd):
                 self._own(node, 0)
             elif isinstance(kernel, QuantizedLayer) and len(node.args) > 1:
                 self._own(node, 1)
 
     def _own(self, node: Node, place: int) -> None:
-        if not self._is_own(node.args[place]):
+        if not self._is_own(node.args[place], node):
             with self.graph.inserting_before(node):
                 node.update_arg(place, self.graph.call_method("clone", (node.args[place],)))
 
-    def _is_own(self, node: Node) -> bool:
-        return len(node.users) == 1 and (node.target is torch.cat or isinstance(self._kernel(node), _FRESH))
+    def _is_own(self, node: Node, reader: Node) -> bool:
+        """Say whether a node's result has memory of its own, and `reader` is the last to read it, and reads it once."""
+        if not (node.target is torch.cat or isinstance(self._kernel(node), _FRESH)):
+            return False
+        others = [user for user in node.users if user is not reader]
+        is_last = all(user < reader and isinstance(self._kernel(user), _FRESH) for user in others)
+        return is_last and reader.args.count(node) == 1
 
     def _kernel(self, node: Node) -> Any:
         return self.held[str(node.target)] if node.op == "call_module" else None
@@ -316,10 +348,10 @@ def _is_text(layer: Any, name: str) -> bool:
     return isinstance(getattr(layer, name, None), str)
 
 
-def _composed(functions: list[Any]) -> Function | None:
+def _composed(functions: list[Any]) -> Function:
     def compose(x: torch.Tensor) -> torch.Tensor:
         for function in functions:
             x = function(x)
         return x
 
-    return compose if functions else None
+    return compose

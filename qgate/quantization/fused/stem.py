@@ -36,22 +36,21 @@ def can_fold(layer: Any) -> bool:
     )
 
 
-class Stem(nn.Module):
+class Stem(QuantizedLayer):
     """A layer that `can_fold`, run as it is or folded, whichever takes less time here; the results are the same bits."""
 
     def __init__(self, layer: Any, source: Scale, end: Epilogue) -> None:
-        super().__init__()
-        self.plain = QuantizedLayer(layer, source, end)
+        super().__init__(layer, source, end)
         self.folded = QuantizedLayer(_folded(layer), source, end)
         self.folds: bool | None = None
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, residual: None = None) -> Tensor:  # noqa: ARG002  # nothing is added to a first layer
         """Run the faster kernel."""
         if x.shape[-1] % 2 or x.shape[-2] % 2:
-            return self.plain(x)  # type: ignore[no-any-return]  # a module's result
+            return super().forward(x)
         if self.folds is None:
-            self.folds = _seconds(self._run_folded, x) < _seconds(self.plain, x)
-        return self._run_folded(x) if self.folds else self.plain(x)
+            self.folds = _seconds(self._run_folded, x) < _seconds(super().forward, x)
+        return self._run_folded(x) if self.folds else super().forward(x)
 
     def _run_folded(self, x: Tensor) -> Tensor:
         return self.folded(_squares(x))  # type: ignore[no-any-return]  # a module's result
