@@ -37,17 +37,17 @@ def can_fold(layer: Any) -> bool:
 
 
 class Stem(QuantizedLayer):
-    """A layer that `can_fold`, run as it is or folded, whichever takes less time here; the results are the same bits."""
+    """A layer that `can_fold`, run as it is or folded, whichever takes less time here, to the same bits."""
 
-    def __init__(self, layer: Any, source: Scale, end: Epilogue) -> None:
-        super().__init__(layer, source, end)
+    def __init__(self, layer: Any, source: Scale, end: Epilogue, residual: Scale | None = None) -> None:
+        super().__init__(layer, source, end, residual)
         self.folded = QuantizedLayer(_folded(layer), source, end)
         self.folds: bool | None = None
 
-    def forward(self, x: Tensor, residual: None = None) -> Tensor:  # noqa: ARG002  # nothing is added to a first layer
+    def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Run the faster kernel."""
-        if x.shape[-1] % 2 or x.shape[-2] % 2:
-            return super().forward(x)
+        if residual is not None or x.shape[-1] % 2 or x.shape[-2] % 2:
+            return super().forward(x, residual)
         if self.folds is None:
             self.folds = _seconds(self._run_folded, x) < _seconds(super().forward, x)
         return self._run_folded(x) if self.folds else super().forward(x)
