@@ -245,4 +245,4 @@ def _reason(subject: Subject, scope: str, *, has_kernel: bool) -> str:
     for key in ("ignored_scope", "non_traceable"):
         if any(fnmatchcase(owner, pattern) for owner in owners for pattern in getattr(subject, key)):
             return f"in {key}"
-    return "between float values" if has_kernel else "no int8 kernel"
+    return "left float by the lowering" if has_kernel else "no int8 kernel"

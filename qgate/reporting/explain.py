@@ -155,9 +155,10 @@ def _foot(explanation: Explanation) -> Iterator[str]:
     beyond = f"float32's / {explanation.ratio:g}" if explanation.limited else "float32's"
     yield f"excess: int8's time beyond {beyond}"
     nodes = [node for layer in explanation.profile.layers for node in layer.nodes]
+    yield from _listed("int8 kernels", (node for node in nodes if node.operation.kind == "kernel"))
     yield from _listed("float islands", (node for node in nodes if node.operation.kind == "float"))
     yield from _listed("not fused", (node for node in nodes if node.operation.kind == "fallback"))
-    yield f"kernels: {', '.join(f'{kernel} ({count})' for kernel, count in explanation.kernels.items())}"
+    yield f"ran: {', '.join(f'{kernel} ({count})' for kernel, count in explanation.kernels.items())}"
 
 
 def _listed(label: str, nodes: Iterable[NodeTime]) -> Iterator[str]:
