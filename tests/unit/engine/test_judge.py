@@ -254,6 +254,24 @@ def test_an_inconclusive_speedup_is_for_a_quiet_machine() -> None:
     assert "raise max_seconds" in limit("lower_bound", 1.5, SPEED).message
 
 
+SLOWEST = [
+    {"layer": "stem.conv", "int8": 0.0041, "float32": 0.0039},
+    {"layer": "head", "int8": 0.00000512, "float32": 0.0},
+]
+
+
+@pytest.mark.parametrize(("required", "status"), [(1.41, "inconclusive"), (1.61, "failed")])
+def test_a_speedup_that_is_not_shown_names_the_layers_that_cost_most(required: float, status: str) -> None:
+    verdict = limit("lower_bound", required, {**SPEED, "slowest": SLOWEST})
+
+    assert verdict.status == status
+    assert verdict.message.startswith(
+        f"is 1.500 (interval 1.4000 to 1.6000), at least {required} is required (against float32's frozen form); most "
+        'time is lost in "stem.conv" (4.1 ms int8, 3.9 ms float32), "head" (0.00512 ms int8, 0 ms float32), '
+        "see `qgate explain`"
+    )
+
+
 REGRESSED = {**DROP, "blessed": 0.485, "regression": 0.005, "regression_interval": (0.003, 0.007)}
 
 

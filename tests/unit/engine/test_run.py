@@ -224,6 +224,42 @@ def test_without_timing_a_speed_limit_is_an_error(gate: Any) -> None:
     assert result.verdicts[2].message == "not measured: timing was switched off for this run"
 
 
+def test_a_speed_that_is_missed_names_layers_of_the_user_and_one_that_is_held_takes_no_time_for_it(gate: Any) -> None:
+    missed = gate({"speedup": {"lower_bound": 1000.0}})
+    held = gate({"speedup": {"lower_bound": 0.001}})
+
+    (verdict,) = missed.verdicts
+    named = [item["layer"] for item in missed.metrics["speedup"]["slowest"]]
+    assert verdict.status == "failed"
+    assert 0 < len(named) <= 3
+    assert set(named) <= {"x", "stem.0", "block.0"}
+    assert all(f'"{name}" (' in verdict.message for name in named)
+    assert "explain" not in held.seconds
+    assert "slowest" not in held.metrics["speedup"]
+
+
+def test_a_profile_that_crashes_hides_no_verdict(gate: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(*_arguments: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr("qgate.engine.explain.profile", crash)
+    monkeypatch.setattr("qgate.engine.explain.operations", crash)
+
+    result = gate({"speedup": {"lower_bound": 1000.0}})
+
+    assert statuses(result) == {"speedup": "failed"}
+    assert result.kernels == {}
+    assert len(result.notes) == 2
+    assert all("RuntimeError: a bug" in note for note in result.notes)
+
+
+def test_the_kernels_that_ran_are_counted(gate: Any) -> None:
+    result = gate({"size_reduction": {"lower_bound": -50.0}})
+
+    # Two convolutions by fbgemm, and a SiLU behind each that has no int8 kernel.
+    assert (result.kernels["fbgemm"], result.kernels["float"]) == (2, 2)
+
+
 def test_the_steps_times_add_up(gate: Any) -> None:
     seconds = gate(LIMITS).seconds
 
