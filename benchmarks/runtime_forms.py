@@ -124,7 +124,7 @@ def compiled(module: torch.nn.Module, images: torch.Tensor) -> torch.nn.Module:
 
     inductor: Any = torch.compile(copy.deepcopy(module), dynamic=False)
     with torch.inference_mode(), config.patch(freezing=True):
-        inductor(images)  # compiles; without a C++ compiler, this raises
+        inductor(images.clone())  # compiles for tensors of inference mode; without a C++ compiler, this raises
     return inductor  # type: ignore[no-any-return]  # of a module, `compile` makes a module
 
 
