@@ -131,6 +131,7 @@ def convert(prepared: torch.fx.GraphModule, config: BackendConfig) -> torch.fx.G
     reshape_views(reference)
     _write_out_arguments(reference)
     _write_out_factors(reference)
+    _keep_prelus(reference)
     reference.recompile()
     return reference
 
@@ -163,6 +164,15 @@ def _write_out_factors(reference: torch.fx.GraphModule) -> None:
             with reference.graph.inserting_before(node):
                 node.args = (node.args[0], reference.graph.call_function(torch.mul, (right, node.kwargs["alpha"])))
             node.kwargs = {}
+
+
+def _keep_prelus(reference: torch.fx.GraphModule) -> None:
+    """Call PReLU as a function, which stays float: torch's lowering of the module fails."""
+    for node in list(reference.graph.nodes):
+        if node.op == "call_module" and type(reference.get_submodule(node.target)) is torch.nn.PReLU:
+            with reference.graph.inserting_before(node):
+                weight = reference.graph.get_attr(f"{node.target}.weight")
+            node.op, node.target, node.args = "call_function", torch.prelu, (*node.args, weight)
 
 
 _DEPRECATIONS = r".*(torch\.ao|torch\.jit|observer|erase_node|quantized tensor creation).*"
