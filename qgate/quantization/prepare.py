@@ -25,6 +25,7 @@ from qgate.quantization.observers import REDUCED_ACTIVATION, WeightObserver
 from qgate.quantization.readers import (
     leave_outputs_float,
     leave_summands_float,
+    read_overwritten,
     read_through,
     reduce_activations,
     take_bytes,
@@ -97,6 +98,7 @@ def prepare(
     with quiet_torch_ao(), _trace_errors(clone):
         prepared = prepare_fx(clone, mapping, example_inputs, prepare_custom_config=custom, backend_config=config)
     _check_folding(prepared, module)
+    read_overwritten(prepared)
     if recipe.float_outputs:
         leave_outputs_float(prepared)
         leave_summands_float(prepared, example_inputs)

@@ -16,7 +16,14 @@ if TYPE_CHECKING:
 
     from qgate.quantization.observers import Observer
 
-__all__ = ["leave_outputs_float", "leave_summands_float", "read_through", "reduce_activations", "take_bytes"]
+__all__ = [
+    "leave_outputs_float",
+    "leave_summands_float",
+    "read_overwritten",
+    "read_through",
+    "reduce_activations",
+    "take_bytes",
+]
 
 _MATMUL_MODULES = (
     torch.nn.Conv1d,
@@ -89,6 +96,30 @@ def take_bytes(prepared: torch.fx.GraphModule, byte_scale: float, weight: Callab
             if _multiplies(user, modules):
                 reader: Any = modules[str(user.target)]
                 reader.qconfig = QConfig(activation=reader.qconfig.activation, weight=weight)
+
+
+def read_overwritten(prepared: torch.fx.GraphModule) -> None:
+    """Let what reads a tensor after it was changed in place read the result of that: quantized values do not change."""
+    modules: Modules = dict(prepared.named_modules(remove_duplicate=False))
+    for node in list(prepared.graph.nodes):
+        if not _is_in_place(node, modules):
+            continue
+        observed = [user for user in node.users if isinstance(modules.get(str(user.target)), ActivationObserver)]
+        (result, *_) = (*observed, node)
+        source = node.args[0]
+        is_observed = isinstance(modules.get(str(source.target)), ActivationObserver)
+        for former in (source, source.args[0]) if is_observed else (source,):
+            for user in [user for user in former.users if node < user]:
+                user.replace_input_with(former, result)
+    prepared.recompile()
+
+
+def _is_in_place(node: torch.fx.Node, modules: Modules) -> bool:
+    if node.op == "call_module":
+        return bool(getattr(modules[str(node.target)], "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    is_call = node.op in {"call_function", "call_method"}
+    return is_call and (bool(node.kwargs.get("inplace")) or (name.endswith("_") and not name.endswith("__")))
 
 
 def leave_outputs_float(prepared: torch.fx.GraphModule) -> None:
