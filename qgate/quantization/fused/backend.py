@@ -11,6 +11,7 @@ from qgate.quantization.backends import OnednnBackend, loses_products
 from qgate.quantization.fused.config import backend_config
 from qgate.quantization.fused.kernels import multiply
 from qgate.quantization.fused.lower import lower_graph
+from qgate.quantization.prepare import quiet_torch_ao
 
 if TYPE_CHECKING:
     from torch.ao.quantization.backend_config import BackendConfig
@@ -43,13 +44,14 @@ class FusedBackend:
     def lower(self, reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:
         """Give the fused graph, its weights packed for inputs of the example's shape."""
         lowered = self.lower_graph(reference)
-        with torch.no_grad():
+        with torch.no_grad(), quiet_torch_ao():
             lowered(*example_inputs)
         return lowered
 
     def lower_graph(self, reference: torch.fx.GraphModule) -> torch.fx.GraphModule:
         """Give the fused graph; the nodes keep the names of the reference graph's."""
-        lowered = lower_graph(reference)
+        with quiet_torch_ao():
+            lowered = lower_graph(reference)
         if any(node.target is torch.quantize_per_tensor for node in lowered.graph.nodes):
             return OnednnBackend().lower_graph(lowered)
         return lowered
