@@ -41,8 +41,8 @@ class Operation:
 
     `what` is its module's class or its function. `kind` is `kernel` (int8 to int8, or to float32 at the end), `table`
     (a byte table), `fallback` (a kernel of torch's stock lowering in a graph of fused ones), `conversion`, `float`, or
-    `other` for what moves no value: shapes, views. `kernel` names what ran: `onednn jit:avx2`, `fbgemm`, `torch`; of
-    tables and of sums of bytes the instruction set that they use.
+    `other` for what moves no value: shapes, views. `kernel` names what ran: `onednn jit:avx2`, `fbgemm`, `torch`,
+    `table avx512_vbmi`.
     """
 
     what: str
@@ -78,9 +78,7 @@ def table_of(module: object) -> torch.Tensor | None:
 def _counted(operation: Operation) -> str:
     if operation.kind in ("conversion", "float"):
         return operation.kind
-    prefixes = {"table": "table ", "fallback": "not fused: "}
-    prefix = "sum " if operation.what == ByteAdd.__name__ else prefixes.get(operation.kind, "")
-    return prefix + operation.kernel
+    return f"not fused: {operation.kernel}" if operation.kind == "fallback" else operation.kernel
 
 
 class _Watch(fx.Interpreter):
@@ -109,7 +107,7 @@ class _Watch(fx.Interpreter):
         what = _what(n, module)
         self.found[n.name] = Operation(what, kind, self._kernel(kind, what))
         if table_of(module) is not None:
-            self.found[n.name + TABLE] = Operation("byte table", "table", kernel_name())
+            self.found[n.name + TABLE] = Operation("byte table", "table", f"table {kernel_name()}")
         return value
 
     def _kind(self, node: fx.Node, module: nn.Module | None, values: list[torch.Tensor], *, is_view: bool) -> Kind:
@@ -129,7 +127,7 @@ class _Watch(fx.Interpreter):
         if said:
             return f"onednn {said[-1]}"
         if kind == "table" or what == ByteAdd.__name__:
-            return kernel_name()
+            return f"{'table' if kind == 'table' else 'sum'} {kernel_name()}"
         multiplies = any(part in what.lower() for part in ("conv", "linear"))
         return {"other": "", "kernel": self.engine if multiplies else "torch"}.get(kind, "torch")
 

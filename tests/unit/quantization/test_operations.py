@@ -93,7 +93,7 @@ def test_kernels_are_counted_by_name_the_most_first() -> None:
         "b": Operation("Conv2d", "kernel", "onednn jit:avx2"),
         "c": Operation("quantized.add", "fallback", "torch"),
         "d": Operation("SiLU", "float", "torch"),
-        "e": Operation("byte table", "table", "avx2"),
+        "e": Operation("byte table", "table", "table avx2"),
         "f": Operation("view", "other"),
     }
 

@@ -10,11 +10,13 @@ from small_networks import NETWORKS, reference
 from qgate.quantization.backends import FbgemmBackend
 from qgate.quantization.codec import decode, encode
 from qgate.quantization.float_forms import float_forms
+from qgate.quantization.fused import FusedBackend
 
 for name in ("residual", "kept_whole"):
     network = NETWORKS[name]
-    graph = decode(*encode(reference(network), network.inputs()))
-    FbgemmBackend().lower(graph, network.inputs())(*network.inputs())
+    for backend in (FbgemmBackend(), FusedBackend()):
+        graph = decode(*encode(reference(network, backend), network.inputs()))
+        backend.lower(graph, network.inputs())(*network.inputs())
     float_forms(network.module(), network.inputs(), network.non_traceable)
 """
 
