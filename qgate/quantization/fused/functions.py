@@ -1,4 +1,4 @@
-"""What the nodes of a reference graph do to values: change each by itself, or only move them."""
+"""What the nodes of a reference graph do to values, where there is a kernel for that."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from torch.fx.node import map_arg
 from torch.nn import functional
 
 from qgate.quantization.fused.config import ACTIVATION_FUNCTIONS, ACTIVATION_METHODS, ACTIVATION_MODULES
+from qgate.quantization.moves import argument
 
 if TYPE_CHECKING:
     from qgate.quantization.fused.kernels import PostOp
     from qgate.quantization.fused.tables import Function
 
-__all__ = ["asks_shape", "elementwise", "enlarges", "is_sum", "moves_values", "pooling", "post_op", "zero_padding"]
+__all__ = ["elementwise", "is_sum", "pooling", "post_op"]
 
 Modules = dict[str, nn.Module]
 Node = Any  # as in lower.py
@@ -41,16 +42,6 @@ _ELEMENTWISE_METHODS = {
     *ACTIVATION_METHODS,
     *("clamp", "clamp_", "clip"),
     *("add", "sub", "mul", "div", "neg", "abs", "exp", "square", "sqrt"),
-}
-_MOVING_MODULES = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Upsample, nn.PixelShuffle, nn.PixelUnshuffle)
-_MOVING: set[Any] = {
-    *(torch.cat, torch.stack, torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze),
-    *(torch.unsqueeze, torch.chunk, torch.split, torch.narrow, operator.getitem, functional.interpolate),
-    *(functional.pixel_shuffle, functional.pixel_unshuffle, functional.dropout),
-}
-_MOVING_METHODS = {
-    *("reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "chunk", "split", "narrow", "contiguous"),
-    "detach",
 }
 
 
@@ -104,31 +95,6 @@ def is_sum(node: Node) -> bool:
     return is_addition and len(node.args) == 2 and all(isinstance(part, fx.Node) for part in node.args)  # noqa: PLR2004
 
 
-def moves_values(node: Node, modules: Modules) -> bool:
-    """Say whether each value of a node's output is one of its inputs' as it was, at another place."""
-    if node.op == "call_module":
-        module = modules[str(node.target)]
-        return isinstance(module, _MOVING_MODULES) and getattr(module, "mode", "nearest") == "nearest"
-    if node.op == "call_method":
-        return node.target in _MOVING_METHODS
-    if node.target is functional.interpolate:
-        return bool(_argument(node, 3, "mode", "nearest") == "nearest")
-    return node.op == "call_function" and node.target in _MOVING
-
-
-def enlarges(node: Node, modules: Modules) -> bool:
-    """Say whether a node that moves values repeats them, so that its input is better changed than its output."""
-    module = modules.get(str(node.target)) if node.op == "call_module" else None
-    return isinstance(module, nn.Upsample) or node.target is functional.interpolate
-
-
-def asks_shape(node: Node) -> bool:
-    """Say whether a node reads a tensor's shape only."""
-    if node.op == "call_method":
-        return node.target in {"size", "dim", "numel"}
-    return node.target is getattr and str(node.args[1]) in {"shape", "ndim"}
-
-
 Window = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
@@ -139,8 +105,8 @@ def pooling(node: Node, modules: Modules) -> Window | None:
         found = [getattr(module, name) for name in _POOLING]
         indices = module.return_indices
     elif node.target in {functional.max_pool2d, torch.max_pool2d}:
-        found = [_argument(node, place, *named) for place, named in enumerate(_POOLING.items(), start=1)]
-        indices = _argument(node, 6, "return_indices", default=False)
+        found = [argument(node, place, *named) for place, named in enumerate(_POOLING.items(), start=1)]
+        indices = argument(node, 6, "return_indices", default=False)
     else:
         return None
     kernel, stride, padding, dilation, ceil_mode = found
@@ -150,20 +116,6 @@ def pooling(node: Node, modules: Modules) -> Window | None:
 
 
 _POOLING = {"kernel_size": None, "stride": None, "padding": 0, "dilation": 1, "ceil_mode": False}
-
-
-def zero_padding(node: Node, modules: Modules) -> tuple[int, ...] | None:
-    """Give what a node adds around a tensor, as `pad` takes it, where that is zeros."""
-    module: Any = modules.get(str(node.target)) if node.op == "call_module" else None
-    if isinstance(module, nn.ZeroPad2d):
-        return tuple(module.padding)
-    if node.target is not functional.pad or _argument(node, 2, "mode", "constant") != "constant":
-        return None
-    return None if _argument(node, 3, "value", None) else tuple(_argument(node, 1, "pad", ()))
-
-
-def _argument(node: Node, place: int, name: str, default: Any) -> Any:
-    return node.args[place] if len(node.args) > place else node.kwargs.get(name, default)
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -18,16 +18,7 @@ from torch.ao.nn.quantized.reference import Conv2d
 from torch.fx.node import map_arg
 from torch.nn import functional
 
-from qgate.quantization.fused.functions import (
-    asks_shape,
-    elementwise,
-    enlarges,
-    is_sum,
-    moves_values,
-    pooling,
-    post_op,
-    zero_padding,
-)
+from qgate.quantization.fused.functions import elementwise, is_sum, pooling, post_op
 from qgate.quantization.fused.kernels import (
     LAYERS,
     ByteAdd,
@@ -40,6 +31,7 @@ from qgate.quantization.fused.kernels import (
 )
 from qgate.quantization.fused.stem import Stem, can_fold
 from qgate.quantization.fused.tables import Scale, byte_table
+from qgate.quantization.moves import asks_shape, enlarges, moves_values, zero_padding
 
 if TYPE_CHECKING:
     from qgate.quantization.fused.tables import Function
@@ -250,8 +242,7 @@ class _Lowering:
     def _call_layer(self, node: Node, layer: _Layer, end: Epilogue, residual: Node | None = None) -> Node:
         source, scale = self.bytes[node.args[0]]
         added, its_scale = self.bytes[residual] if residual is not None else (None, None)
-        folds = can_fold(layer.root) and residual is None
-        kernel = Stem(layer.root, scale, end) if folds else QuantizedLayer(layer.root, scale, end, its_scale)
+        kernel = (Stem if can_fold(layer.root) else QuantizedLayer)(layer.root, scale, end, its_scale)
         return self._call(str(node.target), kernel, source, *([added] if added is not None else []))
 
     # Values that are moved, not changed
