@@ -32,6 +32,7 @@ __all__ = ["Explanation", "explain", "kernels", "slowest"]
 
 _ENGINES = {"x86": "fbgemm", "fused": "onednn"}  # whose kernels those are that oneDNN does not tell of, by backend
 _NAMED = 3
+_THOROUGH = Budget(rounds=20, max_seconds=30.0)
 _BRIEF = Budget(rounds=7, max_seconds=10.0)
 
 
@@ -52,29 +53,32 @@ class Explanation:
     profile: Profile
 
 
-def explain(gate: Gate, name: str, progress: Progress, budget: Budget | None = None) -> Explanation:
+def explain(gate: Gate, name: str, progress: Progress) -> Explanation:
     """Measure one model's layers, in the artifact of the last run or, where that is none any more, in a new one.
 
     Raises `QGateError`, `QuantizationError` where the backend shows no graph.
     """
-    budget = budget or Budget()
     model, settings = gate.config.models[name], gate.config.qgate
     backend = available_backend(model, gate.registry)
-    if not hasattr(backend, "lower_graph"):
-        raise QuantizationError(
-            f'[models.{name}.quantization] backend "{backend.name}" has no lower_graph, without which its time cannot '
-            "be told layer by layer; name another backend"
-        )
+    _check_graph(model, backend)
     with torch_state(seed=settings.seed, num_threads=settings.num_threads):
         loaded = load_model(model, gate.registry)
         with _artifact(gate, model, loaded, progress) as (path, anew):
             subject = _subject(loaded, path, gate.registry)
-        progress.start("explain", budget.rounds)
-        measured = profile(subject, budget, progress.advance)
+        progress.start("explain", _THOROUGH.rounds)
+        measured = profile(subject, _THOROUGH, progress.advance)
         progress.finish()
     floor = _floor(model)
     kernels = count_kernels({node.node: node.operation for layer in measured.layers for node in layer.nodes})
     return Explanation(backend.name, anew, settings.num_threads, floor or 1.0, floor is not None, kernels, measured)
+
+
+def _check_graph(model: ModelConfig, backend: Any) -> None:
+    if not hasattr(backend, "lower_graph"):
+        raise QuantizationError(
+            f'[models.{model.name}.quantization] backend "{backend.name}" has no lower_graph, without which its time '
+            "cannot be told layer by layer; name another backend"
+        )
 
 
 def kernels(artifact: Path, registry: Registry, inputs: tuple[torch.Tensor, ...]) -> dict[str, int]:

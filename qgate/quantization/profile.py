@@ -36,7 +36,7 @@ _LEAST_ROUNDS = 3
 class Budget:
     """How long to measure: `rounds` rounds, fewer where `max_seconds` have passed, but at least three."""
 
-    rounds: int = 20
+    rounds: int
     max_seconds: float = 30.0
 
 
