@@ -28,6 +28,7 @@ from qgate.quantization.readers import (
     read_overwritten,
     read_through,
     reduce_activations,
+    share_scales,
     take_bytes,
 )
 
@@ -100,6 +101,7 @@ def prepare(
     _check_folding(prepared, module)
     read_overwritten(prepared)
     if recipe.float_outputs:
+        share_scales(prepared)
         leave_outputs_float(prepared)
         leave_summands_float(prepared, example_inputs)
     read_through(prepared)

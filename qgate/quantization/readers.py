@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.ao.quantization import QConfig
 
+from qgate.quantization.moves import moves_values, zero_padding
 from qgate.quantization.observers import ActivationObserver, ByteObserver
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ __all__ = [
     "read_overwritten",
     "read_through",
     "reduce_activations",
+    "share_scales",
     "take_bytes",
 ]
 
@@ -45,6 +47,7 @@ _MATMUL_FUNCTIONS: set[Any] = {
     torch.matmul,
     torch.bmm,
 }
+_JOINS: set[Any] = {torch.cat, torch.stack}
 _SUMS: set[Any] = {operator.add, torch.add}
 ELEMENTWISE = (
     torch.nn.SiLU,
@@ -74,7 +77,7 @@ def reduce_activations(prepared: torch.fx.GraphModule) -> None:
     """Reduce the range of observers whose values an int8 multiplication reads; other values cannot saturate it."""
     modules: Modules = dict(prepared.named_modules(remove_duplicate=False))
     for observer, nodes in _observers(prepared, modules).items():
-        if any(_multiplies(user, modules) for node in nodes for user in node.users):
+        if any(_multiplies(user, modules) for node in nodes for user in _readers(node, modules)):
             observer.narrow()
 
 
@@ -87,15 +90,55 @@ def take_bytes(prepared: torch.fx.GraphModule, byte_scale: float, weight: Callab
     modules: Modules = dict(prepared.named_modules(remove_duplicate=False))
     for node in prepared.graph.nodes:
         observer = modules.get(str(node.target)) if node.op == "call_module" else None
-        if not isinstance(observer, ActivationObserver) or node.args[0].op != "placeholder":
+        if not isinstance(observer, ActivationObserver) or not _is_input(node.args[0], modules):
             continue
-        if any(user.op == "call_function" and _multiplies(user, modules) for user in node.users):
+        readers = _readers(node, modules)
+        if any(user.op == "call_function" and _multiplies(user, modules) for user in readers):
             continue
         prepared.set_submodule(str(node.target), ByteObserver(byte_scale))
-        for user in node.users:
+        for user in readers:
             if _multiplies(user, modules):
                 reader: Any = modules[str(user.target)]
                 reader.qconfig = QConfig(activation=reader.qconfig.activation, weight=weight)
+
+
+def share_scales(prepared: torch.fx.GraphModule) -> None:
+    """Do not quantize anew what only moves values that are quantized: bytes move as well."""
+    modules: Modules = dict(prepared.named_modules(remove_duplicate=False))
+    for node in list(prepared.graph.nodes):
+        if not isinstance(modules.get(str(node.target)), ActivationObserver):
+            continue
+        source = _source(node.args[0], modules)
+        if source is not node.args[0] and isinstance(modules.get(str(source.target)), ActivationObserver):
+            _unobserve(node)
+    prepared.recompile()
+
+
+def _source(node: torch.fx.Node, modules: Modules) -> Any:
+    """Follow a value back to where it was made, of whose values it has no others."""
+    while node.args and isinstance(node.args[0], torch.fx.Node) and _moves(node, modules):
+        node = node.args[0]
+    return node
+
+
+def _is_input(node: torch.fx.Node, modules: Modules) -> bool:
+    """Say whether all values of a node's result are inputs' values."""
+    source = _source(node, modules)
+    if source.target in _JOINS or isinstance(modules.get(str(source.target)), ActivationObserver):
+        return all(_is_input(part, modules) for part in source.all_input_nodes)
+    return bool(source.op == "placeholder")
+
+
+def _moves(node: torch.fx.Node, modules: Modules) -> bool:
+    return moves_values(node, modules) or zero_padding(node, modules) is not None
+
+
+def _readers(node: torch.fx.Node, modules: Modules) -> list[torch.fx.Node]:
+    """List what reads a value, or one that only moves its values."""
+    readers: list[torch.fx.Node] = []
+    for user in node.users:
+        readers += _readers(user, modules) if _moves(user, modules) else [user]
+    return readers
 
 
 def read_overwritten(prepared: torch.fx.GraphModule) -> None:
@@ -144,7 +187,8 @@ def leave_summands_float(prepared: torch.fx.GraphModule, example_inputs: tuple[t
         if total.target not in _SUMS or total.kwargs or len(total.all_input_nodes) != len(total.args):
             continue
         earlier, later = sorted(total.all_input_nodes)
-        observed = all(isinstance(modules.get(str(node.target)), ActivationObserver) for node in (earlier, later))
+        ends = (_source(earlier, modules), later)
+        observed = all(isinstance(modules.get(str(node.target)), ActivationObserver) for node in ends)
         if not observed or len(later.users) > 1 or shapes[earlier] != shapes[later]:
             continue
         layer = modules.get(str(later.args[0].target))

@@ -33,6 +33,7 @@ __all__ = [
     "ByteAdd",
     "ByteTable",
     "Epilogue",
+    "FloatInput",
     "MaxPool",
     "PostOp",
     "QuantizeInput",
@@ -208,17 +209,18 @@ def _greatest(x: Tensor, dimension: int, kernel: int, stride: int) -> Tensor:
     """Give the maxima of windows along one dimension; windows double, so that few passes are needed."""
     count = (x.shape[dimension] - kernel) // stride + 1
     width = 1
-    while 2 * width <= kernel:
+    while 2 * width < kernel:
         length = x.shape[dimension] - width
         x = torch.maximum(x.narrow(dimension, 0, length), x.narrow(dimension, width, length))
         width *= 2
-    index = [slice(None)] * x.ndim
-    index[dimension] = slice(0, (count - 1) * stride + 1, stride)
-    first = x[tuple(index)]
-    if width == kernel:
-        return first
-    index[dimension] = slice(kernel - width, kernel - width + (count - 1) * stride + 1, stride)
-    return torch.maximum(first, x[tuple(index)])
+    first, last = (_every(x, dimension, begin, count, stride) for begin in (0, kernel - width))
+    return torch.maximum(first, last)
+
+
+def _every(x: Tensor, dimension: int, begin: int, count: int, stride: int) -> Tensor:
+    return x.narrow(dimension, begin, (count - 1) * stride + 1)[
+        (slice(None),) * dimension + (slice(None, None, stride),)
+    ]
 
 
 class QuantizeInput(nn.Module):
@@ -251,6 +253,18 @@ class QuantizeInput(nn.Module):
         x = x if last or x.shape[1] > _FEW or not x.numel() else _interleaved(x.numpy())
         x = channels_last(x)
         return x if self.table is None else apply_table(x.clone(), self.table)
+
+
+class FloatInput(nn.Module):
+    """The way in to what is not quantized: of bytes it gives the values that they stand for."""
+
+    def __init__(self, byte_scale: float) -> None:
+        super().__init__()
+        self.byte_scale = byte_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Give float32 for uint8, and anything else as it is."""
+        return x * self.byte_scale if x.dtype == torch.uint8 else x
 
 
 def _interleaved(batch: Any) -> Tensor:

@@ -24,6 +24,7 @@ from qgate.quantization.fused.kernels import (
     ByteAdd,
     ByteTable,
     Epilogue,
+    FloatInput,
     MaxPool,
     QuantizedLayer,
     QuantizeInput,
@@ -90,6 +91,8 @@ class _Lowering:
         self.held: dict[str, Any] = {}
         self.floats: dict[Node, Node] = {}
         self.bytes: dict[Node, tuple[Node, Scale]] = {}
+        self.placeholders: dict[Node, Node] = {}
+        self.inputs: dict[tuple[Node, Scale], Node] = {}
         self.absorbed: set[Node] = set()
 
     def run(self) -> fx.GraphModule:
@@ -108,7 +111,9 @@ class _Lowering:
         return lowered.eval()
 
     def _lower(self, node: Node) -> None:
-        if node.target is torch.quantize_per_tensor:
+        if node.op == "placeholder":
+            self._open(node)
+        elif node.target is torch.quantize_per_tensor:
             self._quantize(node)
         elif node.op == "call_method" and node.target == "dequantize":
             self._copy(node)
@@ -117,6 +122,12 @@ class _Lowering:
         elif not self._lower_layer(node):
             self._copy(node)
             self._move(node)
+
+    def _open(self, node: Node) -> None:
+        """Give an input, for what reads it as float32 without the bytes that it may be."""
+        self.placeholders[node] = self.floats[node] = self._moved(node, {})
+        if self.byte_scale:
+            self.floats[node] = self._call(node.name, FloatInput(self.byte_scale), self.placeholders[node])
 
     # Quantized values
 
@@ -140,12 +151,31 @@ class _Lowering:
         """Give a value, quantized with `scale`, without a float form of it; None where no kernel does that."""
         if value in self.bytes:
             return self._rescaled(value, scale)
-        if value.op == "placeholder":
-            return self._call(value.name, QuantizeInput(scale, self.byte_scale), self.floats[value])
+        found = self._quantized_input(value, scale)
+        if found is not None:
+            return found
         if value.target is torch.cat and all(part in self.bytes for part in value.args[0]):
             parts = [self._rescaled(part, scale) for part in value.args[0]]
             return self.graph.call_function(torch.cat, (parts, *value.args[1:]), value.kwargs)
         return self._tabulated(value, scale) or self._sum(value, scale)
+
+    def _quantized_input(self, value: Node, scale: Scale) -> Node | None:
+        """Give an input, or what moves the values of one, quantized before it is moved."""
+        if value.op == "placeholder":
+            if (value, scale) not in self.inputs:
+                kernel = QuantizeInput(scale, self.byte_scale)
+                self.inputs[value, scale] = self._call(value.name, kernel, self.placeholders[value])
+            return self.inputs[value, scale]
+        padding = zero_padding(value, self.modules)
+        if len(value.all_input_nodes) != 1 or not (padding or moves_values(value, self.modules)):
+            return None
+        found = self._quantized_input(value.all_input_nodes[0], scale)
+        if found is None:
+            return None
+        return self._padded(found, padding, scale) if padding else self._moved(value, {value.all_input_nodes[0]: found})
+
+    def _padded(self, found: Node, padding: tuple[int, ...], scale: Scale) -> Node:
+        return self.graph.call_function(functional.pad, (found, padding, "constant", scale.zero_point))
 
     def _rescaled(self, value: Node, scale: Scale, function: Function = torch.Tensor.clone) -> Node:
         """Give a value that there is as bytes, or a function of it, in another scale."""
@@ -233,10 +263,12 @@ class _Lowering:
         return epilogue(_composed(functions) if functions else None, only, self._scale(behind.quantize))
 
     def _float_layer(self, node: Node, layer: _Layer) -> bool:
-        """Give a layer's result as float32, where nothing is to be done to it in the kernel."""
-        if layer.inner:
+        """Give a layer's result as float32, where the kernel has what FX fused with it."""
+        known = [found for found in (post_op(part, self.modules) for part in layer.inner) if found]
+        if len(known) != len(layer.inner) or len(known) > 1:
             return False
-        self.floats[node] = self._call_layer(node, layer, Epilogue(None))
+        end = Epilogue(None, known[0]) if known else Epilogue(None)
+        self.floats[node] = self._call_layer(node, layer, end)
         return True
 
     def _call_layer(self, node: Node, layer: _Layer, end: Epilogue, residual: Node | None = None) -> Node:
@@ -257,8 +289,7 @@ class _Lowering:
         if window:
             self._keep(node, self._call(node.name, MaxPool(*window), source), scale)
         elif padding:
-            arguments = (source, padding, "constant", scale.zero_point)
-            self._keep(node, self.graph.call_function(functional.pad, arguments), scale)
+            self._keep(node, self._padded(source, padding, scale), scale)
         elif moves_values(node, self.modules) and (node.target not in _JOINS or len(others) + 1 == len(node.args[0])):
             found = {part: self.bytes[part][0] for part in node.all_input_nodes if part in self.bytes}
             self._keep(node, self._moved(node, found), scale)
@@ -279,7 +310,7 @@ class _Lowering:
     def _copy(self, node: Node) -> Node:
         """Repeat a node as it is; a shape is asked of bytes, so that no float form is made for that."""
         found = {part: self.bytes[part][0] for part in node.all_input_nodes if part in self.bytes}
-        self.floats[node] = self._moved(node, found if asks_shape(node) else {})
+        self.floats[node] = self._moved(node, self.placeholders | found if asks_shape(node) else {})
         return self.floats[node]
 
     def _hold(self, node: Node) -> None:
