@@ -11,10 +11,10 @@ from torch.fx.node import map_arg
 from torch.nn import functional
 
 from qgate.quantization.fused.config import ACTIVATION_FUNCTIONS, ACTIVATION_METHODS, ACTIVATION_MODULES
+from qgate.quantization.fused.kernels import PostOp
 from qgate.quantization.moves import argument
 
 if TYPE_CHECKING:
-    from qgate.quantization.fused.kernels import PostOp
     from qgate.quantization.fused.tables import Function
 
 __all__ = ["elementwise", "is_sum", "pooling", "post_op"]
@@ -65,28 +65,40 @@ def _filled(arguments: Any, x: torch.Tensor) -> Any:
 
 
 def post_op(part: Node, modules: Modules) -> PostOp | None:
-    """Give oneDNN's name and arguments of an activation, where torch hands it on to oneDNN."""
-    if isinstance(part, fx.Node) and part.op == "call_module":
-        return post_op(modules[str(part.target)], modules)
-    if isinstance(part, nn.ReLU6) or _calls(part, functional.relu6):
-        return "hardtanh", (0.0, 6.0)
-    if isinstance(part, nn.Hardtanh):
-        return "hardtanh", (float(part.min_val), float(part.max_val))
-    for name, module, functions in _POST_OPS:
-        if isinstance(part, module) or _calls(part, *functions):
-            return name, ()
-    return None
+    """Give what oneDNN calls an activation, where torch hands any layer's on to it."""
+    if isinstance(part, fx.Node):
+        return _module_op(modules[str(part.target)] if part.op == "call_module" else _as_module(part))
+    return _module_op(part)
 
 
-_POST_OPS: tuple[tuple[str, type, tuple[Any, ...]], ...] = (
-    ("relu", nn.ReLU, (functional.relu, torch.relu, "relu", "relu_")),
-    ("swish", nn.SiLU, (functional.silu,)),
-    ("hardswish", nn.Hardswish, (functional.hardswish,)),
-)
+def _module_op(module: nn.Module | None) -> PostOp | None:
+    if isinstance(module, nn.Hardtanh):  # ReLU6 is one
+        return PostOp("hardtanh", (float(module.min_val), float(module.max_val)))
+    if isinstance(module, nn.LeakyReLU):
+        return PostOp("leaky_relu", (module.negative_slope,))
+    if isinstance(module, nn.GELU):
+        return PostOp("gelu", algorithm=module.approximate)
+    names = {nn.ReLU: "relu", nn.SiLU: "swish", nn.Hardswish: "hardswish", nn.Tanh: "tanh"}
+    name = next((name for kind, name in names.items() if isinstance(module, kind)), None)
+    return PostOp(name) if name else None
 
 
-def _calls(part: Node, *targets: Any) -> bool:
-    return isinstance(part, fx.Node) and part.target in targets
+def _as_module(node: fx.Node) -> nn.Module | None:
+    """Give the module that does what a function or method does; None where there is none."""
+    kind = _MODULES.get(node.target)
+    return kind(**node.kwargs) if kind and len(node.args) == 1 else None
+
+
+_MODULES: dict[Any, Any] = {
+    **dict.fromkeys((functional.relu, torch.relu, "relu", "relu_"), nn.ReLU),
+    **dict.fromkeys((torch.tanh, "tanh", "tanh_"), nn.Tanh),
+    functional.relu6: nn.ReLU6,
+    functional.hardtanh: nn.Hardtanh,
+    functional.leaky_relu: nn.LeakyReLU,
+    functional.silu: nn.SiLU,
+    functional.hardswish: nn.Hardswish,
+    functional.gelu: nn.GELU,
+}
 
 
 def is_sum(node: Node) -> bool:

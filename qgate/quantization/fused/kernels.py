@@ -6,7 +6,7 @@ Scales are fixed when a module is made. Tensors of four dimensions have their ch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -39,10 +39,18 @@ __all__ = [
     "QuantizeInput",
     "QuantizedLayer",
     "epilogue",
+    "has_post_op",
     "multiply",
 ]
 
-PostOp = tuple[str, tuple[float, ...]]
+
+class PostOp(NamedTuple):
+    """What oneDNN does with a layer's result: its name, and what else torch hands on."""
+
+    name: str = "none"
+    arguments: tuple[float, ...] = ()
+    algorithm: str = ""
+
 
 _onednn = torch.ops.onednn
 # Layers that have a kernel, each with its operator.
@@ -54,7 +62,15 @@ LAYERS: dict[type, Any] = {
 }
 IDENTITY = torch.arange(256, dtype=torch.uint8)
 _FEW = 4  # channels
-_FREE = {"relu", "hardtanh"}  # post-ops that cost no time
+_POST_OPS: dict[type, set[str]] = {
+    reference.Conv1d: {"none", "relu"},
+    reference.Conv2d: {"none", "relu", "hardtanh", "hardswish", "swish"},
+    reference.Conv3d: {"none"},
+    reference.Linear: {"none", "relu", "hardtanh", "hardswish", "swish", "leaky_relu", "gelu", "tanh"},
+}
+_PLAIN = PostOp()
+_CLAMPS = {"relu", "hardtanh"}
+_FREE = {*_CLAMPS, "leaky_relu"}  # post-ops that cost no time
 
 
 @dataclass(frozen=True)
@@ -66,24 +82,32 @@ class Epilogue:
     """
 
     scale: Scale | None
-    post_op: PostOp = ("none", ())
+    post_op: PostOp = _PLAIN
     table: Tensor | None = None
 
 
-def epilogue(activation: Function | None, post_op: PostOp | None, target: Scale) -> Epilogue | None:
+def has_post_op(layer: Any, post_op: PostOp | None, *, has_residual: bool = False) -> bool:
+    """Say whether torch hands a post-op of this layer on to oneDNN."""
+    known = {"none", "relu"} if has_residual else _POST_OPS[type(layer)]
+    return post_op is not None and post_op.name in known
+
+
+def epilogue(activation: Function | None, post_op: PostOp | None, target: Scale, *, has: bool) -> Epilogue | None:
     """Choose how a kernel makes `target`'s bytes of an activation of its result: by a post-op, or by a table.
 
-    `post_op` is oneDNN's, where it has that activation. A table is faster than a post-op with an exponential in it.
-    None where neither gives the activation to within a step.
+    `post_op` is oneDNN's, where it knows that activation, and `has` says whether the layer's kernel has it. A table is
+    faster than a post-op with an exponential in it. None where neither gives the activation to within a step.
     """
     if activation is None:
         return Epilogue(target)
-    if post_op and post_op[0] in _FREE:
+    if post_op and post_op.name in _FREE and has:
         return Epilogue(target, post_op)
+    if post_op and post_op.name in _CLAMPS:  # a clamp of what was rounded is what was clamped, rounded
+        return Epilogue(target, table=byte_table(activation, target, target))
     found = activation_table(activation, target)
     if found:
         return Epilogue(found[0], table=found[1])
-    return Epilogue(target, post_op) if post_op else None
+    return Epilogue(target, post_op) if post_op and has else None
 
 
 class QuantizedLayer(nn.Module):
@@ -149,10 +173,10 @@ def _quantized_weight(layer: Any) -> tuple[Tensor | None, Tensor]:
 
 def _written(end: Epilogue, residual: Scale | None) -> tuple[Any, ...]:
     """Give an operator's last arguments: how its result is written."""
-    name, arguments = end.post_op
+    name, arguments, algorithm = end.post_op
     scale = (end.scale.step, end.scale.zero_point, torch.uint8) if end.scale else (1.0, 0, torch.float32)
     added = (residual.step, residual.zero_point, "sum", 1.0) if residual else ()
-    return (*scale, *added, name, list(arguments), "")
+    return (*scale, *added, name, list(arguments), algorithm)
 
 
 class ByteTable(nn.Module):

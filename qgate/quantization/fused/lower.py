@@ -26,9 +26,11 @@ from qgate.quantization.fused.kernels import (
     Epilogue,
     FloatInput,
     MaxPool,
+    PostOp,
     QuantizedLayer,
     QuantizeInput,
     epilogue,
+    has_post_op,
 )
 from qgate.quantization.fused.stem import Stem, can_fold
 from qgate.quantization.fused.tables import Scale, byte_table
@@ -200,7 +202,7 @@ class _Lowering:
 
     def _sum(self, value: Node, scale: Scale) -> Node | None:
         """Add two values; a ReLU behind it is the lower end of the scale."""
-        rectified = elementwise(value, self.modules) is not None and post_op(value, self.modules) == ("relu", ())
+        rectified = elementwise(value, self.modules) is not None and post_op(value, self.modules) == PostOp("relu")
         total = value.all_input_nodes[0] if rectified else value
         if not is_sum(total) or not all(part in self.bytes for part in total.args):
             return None
@@ -255,20 +257,17 @@ class _Lowering:
 
     def _epilogue(self, layer: _Layer, behind: _Behind) -> Epilogue | None:
         parts = (*layer.inner, *behind.functions)
-        known = [post_op(part, self.modules) for part in parts]
-        only = known[0] if len(known) == 1 else None
-        if behind.residual is not None and only != ("relu", ()):
-            only = None
+        only = post_op(parts[0], self.modules) if len(parts) == 1 else None
+        has = has_post_op(layer.root, only, has_residual=behind.residual is not None)
         functions = [elementwise(part, self.modules) for part in parts]
-        return epilogue(_composed(functions) if functions else None, only, self._scale(behind.quantize))
+        return epilogue(_composed(functions) if functions else None, only, self._scale(behind.quantize), has=has)
 
     def _float_layer(self, node: Node, layer: _Layer) -> bool:
         """Give a layer's result as float32, where the kernel has what FX fused with it."""
-        known = [found for found in (post_op(part, self.modules) for part in layer.inner) if found]
-        if len(known) != len(layer.inner) or len(known) > 1:
+        found = post_op(layer.inner[0], self.modules) if len(layer.inner) == 1 else None
+        if layer.inner and not has_post_op(layer.root, found):
             return False
-        end = Epilogue(None, known[0]) if known else Epilogue(None)
-        self.floats[node] = self._call_layer(node, layer, end)
+        self.floats[node] = self._call_layer(node, layer, Epilogue(None, found or PostOp()))
         return True
 
     def _call_layer(self, node: Node, layer: _Layer, end: Epilogue, residual: Node | None = None) -> Node:
