@@ -22,7 +22,8 @@ import threading
 import time
 import warnings
 from dataclasses import asdict, dataclass
-from importlib.metadata import distributions
+from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +31,7 @@ import cv2
 import numpy as np
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from runtime_forms import FORMS, FUSED, PEERS, TORCH_FLOATS, Form, Network, Setting
 
@@ -47,16 +49,17 @@ from qgate.files import write_atomically
 from qgate.statistics import median_ratio_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("torch", "torchao", "onnxruntime", "openvino", "nncf")
-INSTALL = "pip install '.[bench]'"
+PACKAGES = ("torch", "torchao", "onnx", "onnxruntime", "openvino", "nncf")
 SETTLING_PASSES = 3
 MAX_ROUNDS = 200
 CONFIDENCE = 0.95
+
+Accuracy = dict[str, dict[str, float]]  # form, metric
 
 
 class Timed(NamedTuple):
@@ -99,23 +102,36 @@ class Report:
 
 
 def main() -> None:
-    """Time and judge every form at every setting; print a table for each, and write them all."""
+    """Time and judge every form at every setting; print a table for each, and write what there is so far."""
     options = parsed()
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
+    absent = [package for package in PACKAGES if find_spec(package) is None]
+    if absent:
+        print(f"not installed: {', '.join(absent)}; pip install '.[bench]' gives all that is compared", file=sys.stderr)
+    reports = []
     with tempfile.TemporaryDirectory() as folder:
         try:
             network, seed = open_network(options.config, Path(folder))
-            reports, accuracy = run_all(network, settings_of(options, network), seed, options)
+            for found, accuracy in run_all(network, settings_of(options, network), seed, options):
+                show(found, accuracy)
+                reports.append(found)
+                if options.output:
+                    save(options.output, reports, accuracy)
         except QGateError as error:
             sys.exit(f"runtimes.py: {error}")
-    if options.output:
-        document = {
-            "environment": {**describe_environment(max(options.threads), ROOT), "packages": versions()},
-            "accuracy": accuracy,
-            "settings": [asdict(report) for report in reports],
-        }
-        write_atomically(options.output, (json.dumps(document, indent=2) + "\n").encode())
+
+
+def save(path: Path, reports: list[Report], accuracy: Accuracy) -> None:
+    """Write all figures as JSON."""
+    threads = max(found.setting.threads for found in reports)
+    packages = {package: version(package) for package in PACKAGES if find_spec(package)}
+    document = {
+        "environment": {**describe_environment(threads, ROOT), "packages": packages},
+        "accuracy": accuracy,
+        "settings": [asdict(found) for found in reports],
+    }
+    write_atomically(path, (json.dumps(document, indent=2) + "\n").encode())
 
 
 def parsed() -> argparse.Namespace:
@@ -151,11 +167,10 @@ def settings_of(options: argparse.Namespace, network: Network) -> list[Setting]:
 
 def run_all(
     network: Network, settings: list[Setting], seed: int, options: argparse.Namespace
-) -> tuple[list[Report], dict[str, dict[str, float]]]:
-    """Measure every setting, and accuracy at the first thread count; print what is found as it is found."""
-    accuracy: dict[str, dict[str, float]] = {}
+) -> Iterator[tuple[Report, Accuracy]]:
+    """Measure accuracy once, at the first thread count, and every setting."""
+    accuracy: Accuracy = {}
     own = Setting(options.threads[0], network.samples[0].shape[-1], 1)
-    reports = []
     for setting in settings if options.no_accuracy or own in settings else [own, *settings]:
         cv2.setNumThreads(setting.threads)
         with torch_state(seed=seed, num_threads=setting.threads):
@@ -165,9 +180,7 @@ def run_all(
                     accuracy = measure_accuracy(network, ready)
                 if setting in settings:
                     rounds = time_all(ready, options.max_seconds)
-                    reports.append(report(setting, ready, missing, rounds))
-                    show(reports[-1], accuracy)
-    return reports, accuracy
+                    yield report(setting, ready, missing, rounds), accuracy
 
 
 def build_all(network: Network, setting: Setting) -> tuple[list[Ready], dict[str, str]]:
@@ -178,7 +191,7 @@ def build_all(network: Network, setting: Setting) -> tuple[list[Ready], dict[str
         try:
             ready.append(build(network, setting, name, form))
         except ModuleNotFoundError as error:
-            missing[name] = f"{error.name} is not installed: {INSTALL}"
+            missing[name] = f"{error.name} is not installed"
         except Exception as error:  # noqa: BLE001  # a peer may raise anything; the others are compared all the same
             lines = str(error).strip().splitlines() or [type(error).__name__]
             missing[name] = lines[0][:160]
@@ -208,13 +221,26 @@ def time_all(ready: list[Ready], max_seconds: float) -> int:
     return rounds
 
 
+class Metered(torch.nn.Module):
+    """A form that notes how long all threads of the process were running in its last pass, added up."""
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        super().__init__()
+        self.module, self.on_cores = module, 0.0
+
+    def forward(self, images: torch.Tensor) -> None:
+        """Run one batch."""
+        begin = time.process_time()
+        self.module(images)
+        self.on_cores = time.process_time() - begin
+
+
 def timed_pass(one: Ready, stopwatch: Stopwatch) -> Timed:
     """Run a form twice, and keep the time of the second pass."""
+    metered = Metered(one.module)
     with torch.inference_mode():
-        stopwatch.run(one.module, (one.images,))
-        begin = time.process_time()
-        run = stopwatch.run(one.module, (one.images,))
-        return Timed(run, time.process_time() - begin)
+        stopwatch.run(metered, (one.images,))
+        return Timed(stopwatch.run(metered, (one.images,)), metered.on_cores)
 
 
 class Arm(torch.nn.Module):
@@ -230,7 +256,7 @@ class Arm(torch.nn.Module):
             return [value.clone() for value in self.one.module(self.one.form.feed(self.network, images))]
 
 
-def measure_accuracy(network: Network, ready: list[Ready]) -> dict[str, dict[str, float]]:
+def measure_accuracy(network: Network, ready: list[Ready]) -> Accuracy:
     """Give every form's metrics, those of the configuration's thresholds that compare with targets."""
     print("measuring accuracy", file=sys.stderr)
     loaded, evaluation = network.inputs.loaded, network.inputs.evaluation
@@ -292,13 +318,18 @@ def figures(one: Ready, baseline: Ready) -> dict[str, Any]:
         "median_ms": 1e3 * float(np.median(found)),
         "quiet": quiet,
         "undisturbed": sum(timed.run.is_undisturbed for timed in one.passes),
-        "cores": float(np.median([timed.on_cores / timed.run.on_core for timed in one.passes])),
+        "cores": float(np.median([busy_cores(timed) for timed in one.passes])),
         "ratio": ratio(baseline, one),
         "passes_ms": [[1e3 * timed.run.seconds, 1e3 * timed.run.lost] for timed in one.passes],
     }
 
 
-def show(found: Report, accuracy: Mapping[str, Mapping[str, float]]) -> None:
+def busy_cores(timed: Timed) -> float:
+    """Say how many cores a pass kept busy, at one thread while that thread was running."""
+    return timed.on_cores / (timed.run.on_core if torch.get_num_threads() == 1 else timed.run.seconds)
+
+
+def show(found: Report, accuracy: Accuracy) -> None:
     """Print the table of one setting, and how many times as fast as each peer the fused forms are."""
     metric = next(iter(next(iter(accuracy.values()), {})), "")
     headings = ("form", "ms", "cores", f"x {found.baseline.removeprefix('torch ')}", metric)
@@ -315,7 +346,8 @@ def show(found: Report, accuracy: Mapping[str, Mapping[str, float]]) -> None:
 
 def titled(title: str, *headings: str) -> Table:
     """Start a table whose columns but the first are flushed right."""
-    table = Table(headings[0], box=None, title=title, title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
+    table = Table(box=None, title=title, title_justify="left", title_style="bold", padding=(0, 2, 0, 0))
+    table.add_column(headings[0], no_wrap=True)
     for heading in headings[1:]:
         table.add_column(heading, justify="right")
     return table
@@ -324,7 +356,7 @@ def titled(title: str, *headings: str) -> Table:
 def cells(found: Report, name: str) -> Iterator[str]:
     """Write milliseconds, busy cores and ratio of a form, or why it is not there."""
     if name in found.missing:
-        yield from ("-", "-", found.missing[name])
+        yield from ("-", "-", escape(found.missing[name]))
         return
     figures = found.forms[name]
     yield f"{'' if figures['quiet'] else '~'}{figures['median_ms']:.1f}"
@@ -336,12 +368,6 @@ def written(ratio: Ratio) -> str:
     """Write a ratio with its interval."""
     value = f"{'' if ratio.quiet else '~'}{ratio.value:.2f}"
     return value if ratio.interval is None else f"{value} [{ratio.interval[0]:.2f}, {ratio.interval[1]:.2f}]"
-
-
-def versions() -> dict[str, str]:
-    """Give the versions of what is compared, as far as it is installed."""
-    installed = {found.name: found.version for found in distributions()}
-    return {package: installed[package] for package in PACKAGES if package in installed}
 
 
 if __name__ == "__main__":
