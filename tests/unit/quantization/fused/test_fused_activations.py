@@ -60,7 +60,7 @@ def network(activation: Callable[[], Any]) -> Network:
 
 
 def share(kind: str) -> float:
-    return 0.35 if kind.endswith("table") else 0.001
+    return 0.35 if kind.endswith("table") else 0.005
 
 
 @pytest.mark.parametrize(("make", "kind"), MODULES.values(), ids=MODULES)
