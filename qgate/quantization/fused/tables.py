@@ -17,7 +17,7 @@ __all__ = ["Scale", "activation_table", "byte_table"]
 
 _LEVELS = 255
 _FINE = 64  # grid points a byte, to see how much a function varies within one
-_WIDEST = 2.0**40
+_DOUBLINGS = 32  # of the target's range, to see from where on a function does not vary
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,16 @@ def activation_table(function: Function, target: Scale) -> tuple[Scale, torch.Te
 
 def _active_range(function: Function, target: Scale) -> torch.Tensor | None:
     """Give a fine grid over the range outside which the quantized function does not vary; None without end."""
-    bound = target.step * _LEVELS
-    while bound < _WIDEST:
-        ends = torch.tensor([-2 * bound, -bound, bound, 2 * bound])
-        values = function(ends)
-        quantized = target.bytes(values)
-        if bool(torch.isfinite(values).all()) and quantized[0] == quantized[1] and quantized[2] == quantized[3]:
-            break
-        bound *= 2
-    else:
+    bounds = target.step * _LEVELS * 2.0 ** torch.arange(_DOUBLINGS)
+    values = torch.stack([function(-bounds), function(bounds)])
+    if not bool(torch.isfinite(values).all()):
         return None
+    quantized = target.bytes(values)
+    varies = (quantized != quantized[:, -1:]).any(0).nonzero().flatten()
+    outermost = int(varies[-1]) + 1 if len(varies) else 0
+    if outermost > _DOUBLINGS - 2:
+        return None
+    bound = float(bounds[outermost])
     coarse = torch.linspace(-bound, bound, _LEVELS * _FINE)
     quantized = target.bytes(function(coarse))
     varies = (quantized[1:] != quantized[:-1]).nonzero().flatten()
