@@ -38,6 +38,8 @@ __all__ = [
     "PostOp",
     "QuantizeInput",
     "QuantizedLayer",
+    "as_bytes",
+    "as_quantized",
     "epilogue",
     "has_post_op",
     "multiply",
@@ -197,6 +199,18 @@ def _written(end: Epilogue, residual: Scale | None) -> tuple[Any, ...]:
     scale = (end.scale.step, zero_point, torch.uint8) if end.scale else (1.0, 0, torch.float32)
     added = (residual.step, 0, "sum", 1.0) if residual else ()
     return (*scale, *added, name, list(arguments), algorithm)
+
+
+def as_quantized(x: Tensor, step: float, zero_point: int) -> Tensor:
+    """See bytes as a tensor of torch's quantized type, without a copy."""
+    quantized = torch._empty_affine_quantized([0], scale=step, zero_point=zero_point, dtype=torch.quint8)
+    return quantized.set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
+
+
+def as_bytes(quantized: Tensor) -> Tensor:
+    """See the bytes of a tensor of torch's quantized type, without a copy, as `int_repr` makes one."""
+    place = (quantized.storage_offset(), quantized.shape, quantized.stride())
+    return torch.empty(0, dtype=torch.uint8).set_(quantized.untyped_storage(), *place)
 
 
 class ByteTable(nn.Module):

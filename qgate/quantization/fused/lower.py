@@ -29,6 +29,8 @@ from qgate.quantization.fused.kernels import (
     PostOp,
     QuantizedLayer,
     QuantizeInput,
+    as_bytes,
+    as_quantized,
     epilogue,
     has_post_op,
 )
@@ -139,10 +141,10 @@ class _Lowering:
         found = self.bytes[node][0] if node in self.bytes else self._fused(node.args[0], scale)
         if found is None:
             quantized = self._copy(node)
-            found = self.graph.call_method("int_repr", (quantized,))
+            found = self.graph.call_function(as_bytes, (quantized,))
         else:
             arguments = (found, scale.step, scale.zero_point)
-            self.floats[node] = self.graph.call_function(torch._make_per_tensor_quantized_tensor, arguments)
+            self.floats[node] = self.graph.call_function(as_quantized, arguments)
         self._keep(node, found, scale)
 
     def _scale(self, node: Node) -> Scale:

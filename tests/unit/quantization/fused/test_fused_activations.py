@@ -96,7 +96,7 @@ def test_a_function_too_steep_for_a_table_is_reckoned_in_float_where_there_is_no
     result = compare(Network(lambda: nn.Sequential(narrow, activation(), conv(8, 4, 1)), SHAPE))
 
     assert result.kinds == [
-        *("QuantizeInput", "layer+float", activation.__name__, "quantize_per_tensor", "int_repr", "layer+float")
+        *("QuantizeInput", "layer+float", activation.__name__, "quantize_per_tensor", "as_bytes", "layer+float")
     ]
     assert_faithful(result)
 

@@ -136,8 +136,8 @@ FALLBACKS: dict[str, tuple[Callable[[], nn.Module], list[str]]] = {
 def test_what_has_no_kernel_is_float_between_two_conversions(make: Any, kinds: list[str]) -> None:
     result = compare(Network(make, SHAPE))
 
-    back = ["_make_per_tensor_quantized_tensor", "dequantize"]
-    assert result.kinds == [IN, "layer", *back, *kinds, "quantize_per_tensor", "int_repr", OUT]
+    back = ["as_quantized", "dequantize"]
+    assert result.kinds == [IN, "layer", *back, *kinds, "quantize_per_tensor", "as_bytes", OUT]
     assert_faithful(result)
 
 
@@ -198,8 +198,8 @@ def test_what_the_recipe_keeps_float_is_an_island() -> None:
 
     result = compare(Network(make, SHAPE), ignored_scope=("1",))
 
-    back = ["_make_per_tensor_quantized_tensor", "dequantize"]
-    assert result.kinds == [IN, RELU, *back, "Conv2d", "SiLU", "quantize_per_tensor", "int_repr", OUT]
+    back = ["as_quantized", "dequantize"]
+    assert result.kinds == [IN, RELU, *back, "Conv2d", "SiLU", "quantize_per_tensor", "as_bytes", OUT]
     assert_faithful(result)
 
 

@@ -126,7 +126,7 @@ def test_max_pooling_is_exact_on_bytes(pool: Network) -> None:
     result = compare(pool)
 
     assert "MaxPool" in result.kinds
-    assert not {"dequantize", "int_repr"} & set(result.kinds)
+    assert not {"dequantize", "as_bytes"} & set(result.kinds)
     assert_faithful(result)
 
 
@@ -147,7 +147,7 @@ FLOATS: dict[str, Network] = {
 def test_what_bytes_cannot_do_falls_back(other: Network) -> None:
     result = compare(other)
 
-    assert "int_repr" in result.kinds
+    assert "as_bytes" in result.kinds
     assert_faithful(result, share=0.05)
 
 
