@@ -10,7 +10,7 @@ import torch
 from qgate.quantization.backends import OnednnBackend, loses_products
 from qgate.quantization.fused.config import backend_config
 from qgate.quantization.fused.kernels import multiply
-from qgate.quantization.fused.lower import lower_graph
+from qgate.quantization.fused.lower import call_directly, lower_graph
 from qgate.quantization.prepare import quiet_torch_ao
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class FusedBackend:
 
     def lower(self, reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:
         """Give the fused graph, its weights packed for inputs of the example's shape."""
-        lowered = self.lower_graph(reference)
+        lowered = call_directly(self.lower_graph(reference))
         with torch.no_grad(), quiet_torch_ao():
             lowered(*example_inputs)
         return lowered

@@ -140,7 +140,7 @@ class QuantizedLayer(nn.Module):
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """Run the kernel, then look up what it gives."""
         if any(self.around):
-            x = functional.pad(x, self.around, value=self.source.zero_point)
+            x = torch.constant_pad_nd(x, self.around, self.source.zero_point)
         packed = self._pack(x) if self.packed is None else self.packed
         added = () if residual is None else (residual,)
         result: Tensor = self.operator(x, self.source.step, 0, packed, self.steps, self.zeros, *added, *self.arguments)
