@@ -47,6 +47,7 @@ _MATMUL_FUNCTIONS: set[Any] = {
     torch.matmul,
     torch.bmm,
 }
+_IDENTITIES = (torch.nn.Identity, torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d)
 _JOINS: set[Any] = {torch.cat, torch.stack}
 _SUMS: set[Any] = {operator.add, torch.add}
 ELEMENTWISE = (
@@ -103,14 +104,20 @@ def take_bytes(prepared: torch.fx.GraphModule, byte_scale: float, weight: Callab
 
 
 def share_scales(prepared: torch.fx.GraphModule) -> None:
-    """Do not quantize anew what only moves values that are quantized: bytes move as well."""
+    """Do not quantize anew what only moves values that are quantized: bytes move as well.
+
+    What does not even move them is left out, so that a sum sees what it adds.
+    """
     modules: Modules = dict(prepared.named_modules(remove_duplicate=False))
+    for node in list(prepared.graph.nodes):
+        if node.op == "call_module" and isinstance(modules[str(node.target)], _IDENTITIES):
+            _leave_out(node)
     for node in list(prepared.graph.nodes):
         if not isinstance(modules.get(str(node.target)), ActivationObserver):
             continue
         source = _source(node.args[0], modules)
-        if source is not node.args[0] and isinstance(modules.get(str(source.target)), ActivationObserver):
-            _unobserve(node)
+        if isinstance(modules.get(str(source.target)), ActivationObserver):
+            _leave_out(node)
     prepared.recompile()
 
 
@@ -172,7 +179,7 @@ def leave_outputs_float(prepared: torch.fx.GraphModule) -> None:
     for node in output.all_input_nodes:
         is_observer = node.op == "call_module" and isinstance(modules[str(node.target)], ActivationObserver)
         if is_observer and len(node.users) == 1 and _multiplies(node.args[0], modules):
-            _unobserve(node)
+            _leave_out(node)
     prepared.recompile()
 
 
@@ -193,12 +200,12 @@ def leave_summands_float(prepared: torch.fx.GraphModule, example_inputs: tuple[t
             continue
         layer = modules.get(str(later.args[0].target))
         if type(layer) is torch.nn.Conv2d and len(later.args[0].users) == 1:
-            _unobserve(later)
+            _leave_out(later)
     prepared.recompile()
 
 
-def _unobserve(node: torch.fx.Node) -> None:
-    node.replace_all_uses_with(node.args[0])  # type: ignore[arg-type]  # an observer reads a node
+def _leave_out(node: torch.fx.Node) -> None:
+    node.replace_all_uses_with(node.all_input_nodes[0])
     node.graph.erase_node(node)
 
 

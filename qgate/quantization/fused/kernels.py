@@ -296,8 +296,8 @@ class QuantizeInput(nn.Module):
             return self._bytes(x)
         if x.ndim == 4 and x.shape[1] <= _FEW and x.dtype == torch.float32 and x.numel():  # noqa: PLR2004  # (N, C, H, W)
             return _interleaved([[self._quantized(plane) for plane in planes] for planes in x.detach().numpy()])
-        steps = (x * (1 / self.scale.step)).add_(self.scale.zero_point).round_().clamp_(0, 255)
-        return channels_last(steps.to(torch.uint8))
+        quantized = torch.quantize_per_tensor(x.float(), self.scale.step, self.scale.zero_point, torch.quint8)
+        return channels_last(as_bytes(quantized))
 
     def _quantized(self, plane: Floats) -> Bytes:
         """Quantize in one pass, where torch takes four."""

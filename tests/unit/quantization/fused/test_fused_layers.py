@@ -87,7 +87,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], list[str]]] = 
     "dropout": (
         lambda: nn.Sequential(conv(3, 8), nn.Dropout2d(), nn.Flatten(), nn.Dropout(), nn.Linear(8 * 12 * 14, 4)),
         SHAPE,
-        ["layer", "Dropout2d", "Flatten", "Dropout"],
+        ["layer", "Flatten"],
     ),
 }
 

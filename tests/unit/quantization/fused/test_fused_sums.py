@@ -55,6 +55,17 @@ def test_a_residual_block_adds_in_its_last_convolution() -> None:
     assert_faithful(result)
 
 
+def test_a_shortcut_that_does_nothing_is_a_summand() -> None:
+    def wiring(s: Any, x: torch.Tensor) -> Any:
+        x = s.stem(x)
+        return s.head(torch.relu(s.b(torch.relu(s.a(x))) + s.shortcut(x)))
+
+    result = compare(wired(wiring, stem=stem, a=block, b=block, shortcut=nn.Identity, head=head))
+
+    assert result.kinds == [IN, RELU, RELU, RELU_OF_SUM, OUT]
+    assert_faithful(result)
+
+
 def test_of_two_convolutions_the_later_one_adds() -> None:
     result = compare(wired(downsampled, stem=stem, a=block, b=block, c=block, head=head))
 
