@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import math
 import operator
-import types
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -118,8 +117,8 @@ def _to_json(value: Any) -> Any:
         return value if math.isfinite(value) else {"float": str(value)}
     if isinstance(value, list):
         return [_to_json(item) for item in value]
-    for kinds, encode_as in _KINDS.items():
-        if isinstance(value, kinds):
+    for types, encode_as in _KINDS.items():
+        if isinstance(value, types):
             return encode_as(value)
     raise ArtifactError(f"an artifact cannot hold a value of type {type(value).__name__}: {value!r}")
 
@@ -132,8 +131,6 @@ _KINDS: dict[Any, Callable[[Any], Document]] = {
     torch.device: lambda value: {"device": str(value)},
     tuple: lambda value: {"tuple": [_to_json(item) for item in value]},
     dict: lambda value: {"dict": [[_to_json(key), _to_json(item)] for key, item in value.items()]},
-    # torch's module of a convolution and an addition holds the addition
-    types.BuiltinFunctionType: lambda value: {"function": function_path(value, value.__name__)},
 }
 
 
@@ -162,8 +159,6 @@ def _scalar(kind: str, content: Any) -> Any:
         return torch.device(content)
     if kind == "ellipsis":
         return Ellipsis
-    if kind == "function":
-        return function(content)
     raise ArtifactError(f"the graph holds a value that is not allowed: {kind} {content!r}")
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["argument", "asks_shape", "enlarges", "moves_values", "zero_padding"]
+__all__ = ["JOINS", "argument", "asks_shape", "enlarges", "moves_values", "zero_padding"]
 
 Modules = dict[str, nn.Module]
 Node = Any  # torch.fx types each argument of a node as a union of twenty types
 
+JOINS: set[Any] = {torch.cat, torch.stack}
 _MOVING_MODULES = (
     nn.Identity,
     nn.Dropout,
@@ -25,7 +26,8 @@ _MOVING_MODULES = (
     nn.ChannelShuffle,
 )
 _MOVING: set[Any] = {
-    *(torch.cat, torch.stack, torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze),
+    *JOINS,
+    *(torch.flatten, torch.reshape, torch.permute, torch.transpose, torch.squeeze),
     *(torch.unsqueeze, torch.chunk, torch.split, torch.narrow, operator.getitem, functional.interpolate),
     *(functional.pixel_shuffle, functional.pixel_unshuffle, functional.channel_shuffle, functional.dropout),
 }

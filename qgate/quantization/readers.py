@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.ao.quantization import QConfig
 
-from qgate.quantization.moves import moves_values, zero_padding
+from qgate.quantization.moves import JOINS, moves_values, zero_padding
 from qgate.quantization.observers import ActivationObserver, ByteObserver
 
 if TYPE_CHECKING:
@@ -48,7 +48,6 @@ _MATMUL_FUNCTIONS: set[Any] = {
     torch.bmm,
 }
 _IDENTITIES = (torch.nn.Identity, torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d)
-_JOINS: set[Any] = {torch.cat, torch.stack}
 _SUMS: set[Any] = {operator.add, torch.add}
 ELEMENTWISE = (
     torch.nn.SiLU,
@@ -131,7 +130,7 @@ def _source(node: torch.fx.Node, modules: Modules) -> Any:
 def _is_input(node: torch.fx.Node, modules: Modules) -> bool:
     """Say whether all values of a node's result are inputs' values."""
     source = _source(node, modules)
-    if source.target in _JOINS or isinstance(modules.get(str(source.target)), ActivationObserver):
+    if source.target in JOINS or isinstance(modules.get(str(source.target)), ActivationObserver):
         return all(_is_input(part, modules) for part in source.all_input_nodes)
     return bool(source.op == "placeholder")
 

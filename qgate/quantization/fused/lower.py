@@ -36,7 +36,7 @@ from qgate.quantization.fused.kernels import (
 )
 from qgate.quantization.fused.stem import Stem, can_fold
 from qgate.quantization.fused.tables import Scale, byte_table
-from qgate.quantization.moves import asks_shape, enlarges, moves_values, zero_padding
+from qgate.quantization.moves import JOINS, asks_shape, enlarges, moves_values, zero_padding
 
 if TYPE_CHECKING:
     from qgate.quantization.fused.tables import Function
@@ -45,7 +45,6 @@ __all__ = ["call_directly", "lower_graph"]
 
 Node = Any  # torch.fx types each argument of a node as a union of twenty types
 
-_JOINS = {torch.cat, torch.stack}
 _FRESH = (QuantizedLayer, ByteTable, ByteAdd, MaxPool)  # what they give is nobody else's
 _KERNELS = (*_FRESH, QuantizeInput, FloatInput)
 
@@ -54,8 +53,7 @@ def lower_graph(reference: fx.GraphModule) -> fx.GraphModule:
     """Give the fused form of a reference graph; its nodes have the names of the values that they give, as bytes.
 
     A node that gives bytes has their scale as `meta["scale"]`, and the name of the reference graph's value as
-    `meta["value"]`. Inputs may be uint8 tensors where the graph's `meta`
-    says what they stand for, `byte_scale`.
+    `meta["value"]`. Inputs may be uint8 tensors where the graph's `meta` says what they stand for, `byte_scale`.
     """
     return _Lowering(reference).run()
 
@@ -304,7 +302,7 @@ class _Lowering:
             self._keep(node, self._call(node.name, MaxPool(*window), source), scale)
         elif padding:
             self._keep(node, self._padded(source, padding, scale), scale)
-        elif moves_values(node, self.modules) and (node.target not in _JOINS or len(others) + 1 == len(node.args[0])):
+        elif moves_values(node, self.modules) and (node.target not in JOINS or len(others) + 1 == len(node.args[0])):
             found = {part: self.bytes[part][0] for part in node.all_input_nodes if part in self.bytes}
             self._keep(node, self._moved(node, found), scale)
 

@@ -25,7 +25,7 @@ _TRIALS = 5
 
 
 def can_fold(layer: Any) -> bool:
-    """Say whether a convolution over an image is one of half the size over squares of 2x2 of its pixels."""
+    """Say whether a convolution is one of half the size over squares of 2x2 of its places."""
     return (
         type(layer) is reference.Conv2d
         and layer.in_channels <= _FEW
@@ -67,7 +67,7 @@ def _folded(layer: Any) -> Any:
 
 
 def _squares(x: Tensor) -> Tensor:
-    """Put the pixels of each 2x2 square, row by row, into channels: (N, C, H, W) becomes (N, 4 * C, H / 2, W / 2)."""
+    """Put the places of each 2x2 square, row by row, into channels: (N, C, H, W) becomes (N, 4 * C, H / 2, W / 2)."""
     batch, channels, height, width = x.shape
     rows = x.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, width // 2, 2 * channels)
     return torch.cat((rows[:, :, 0], rows[:, :, 1]), -1).permute(0, 3, 1, 2)
