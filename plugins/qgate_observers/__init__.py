@@ -8,6 +8,7 @@ from qgate import hookimpl
 
 if TYPE_CHECKING:
     from qgate.protocols import Calibrator
+    from qgate.quantization.observers import Observer
 
 
 @hookimpl
@@ -16,3 +17,12 @@ def qgate_register_calibrators() -> tuple[type[Calibrator], ...]:
     from qgate_observers.calibrators import FirstCalibrator, RandomCalibrator, StratifiedCalibrator
 
     return (FirstCalibrator, RandomCalibrator, StratifiedCalibrator)
+
+
+@hookimpl
+def qgate_register_observers() -> tuple[type[Observer], ...]:
+    """Register `percentile`, `mse` and `entropy` for activations, `per_channel_mse` for weights."""
+    from qgate_observers.activations import EntropyObserver, MseObserver, PercentileObserver
+    from qgate_observers.weights import PerChannelMseObserver
+
+    return (PercentileObserver, MseObserver, EntropyObserver, PerChannelMseObserver)

@@ -12,6 +12,7 @@ import torch
 from torch.ao.quantization.observer import UniformQuantizationObserverBase
 
 from qgate.errors import QuantizationError
+from qgate.quantization.histogram import Histogram
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,6 +21,7 @@ __all__ = [
     "REDUCED_ACTIVATION",
     "ActivationObserver",
     "ByteObserver",
+    "CountingObserver",
     "HistogramObserver",
     "MinMaxObserver",
     "MovingAverageObserver",
@@ -30,9 +32,6 @@ __all__ = [
 ]
 
 Bounds = tuple[torch.Tensor, torch.Tensor]
-
-# Values counted of one tensor: enough for a histogram, and little beside the convolution that made it.
-_SAMPLE = 1 << 14
 
 # The reduced range. Without VNNI two products are added in 16 bits: (180 + 1) * 181 = 32,761 is the most that fits,
 # the 1 for the rounding of two weights. It gives activations and weights alike seven bits and a half.
@@ -116,7 +115,11 @@ class ByteObserver(ActivationObserver):
 
 
 class WeightObserver(Observer):
-    """An observer of weights: signed 8-bit values symmetric about zero, one scale a channel or one a tensor."""
+    """An observer of weights: signed 8-bit values symmetric about zero, one scale a channel or one a tensor.
+
+    `least_scale` is the smallest scale that a narrow range allows, 0 in a full one: 0-d, or one value a channel. It is
+    known when `observe` is called.
+    """
 
     role: ClassVar[Literal["activation", "weight"]] = "weight"
 
@@ -129,7 +132,7 @@ class WeightObserver(Observer):
         )
         self.ch_axis = ch_axis
         self._greatest_pair: float | None = None
-        self._least_scale = torch.tensor(0.0)
+        self.least_scale = torch.tensor(0.0)
 
     def narrow(self, activation: int = REDUCED_ACTIVATION) -> None:
         """Leave room for a sum of two products with activations, `activation` at most, in 16 bits.
@@ -145,13 +148,13 @@ class WeightObserver(Observer):
             channels = x.detach().to(torch.float32).movedim(self.ch_axis, 0).flatten(1)
             pairs = torch.maximum(_greatest_pair(channels), _greatest_pair(-channels))
             per_channel = self.qscheme == torch.per_channel_symmetric
-            self._least_scale = (pairs if per_channel else pairs.max()) / self._greatest_pair
+            self.least_scale = (pairs if per_channel else pairs.max()) / self._greatest_pair
         return super().forward(x)
 
     def calculate_qparams(self, **_: object) -> tuple[torch.Tensor, torch.Tensor]:
         """Give scale and zero point for `bounds`, as above, and no smaller scale than the range allows."""
         scale, zero_point = super().calculate_qparams()
-        return torch.maximum(scale, self._least_scale), zero_point
+        return torch.maximum(scale, self.least_scale), zero_point
 
 
 def _greatest_pair(channels: torch.Tensor) -> torch.Tensor:
@@ -202,79 +205,63 @@ class MovingAverageObserver(ActivationObserver):
         return (nan if self.low is None else self.low), (nan if self.high is None else self.high)
 
 
-class HistogramObserver(ActivationObserver):
-    """Clips where the mean squared error of quantizing, reckoned on a histogram, is least.
-
-    torch.ao's observer of this kind assumes 256 levels even where the range is reduced to 128, stops at the first
-    local minimum, and searches in interpreted steps. Here the histogram grows by merging pairs of bins, which
-    moves no mass, and each bound is searched over its whole length for the levels that there are. Of a large tensor
-    an evenly spread sample is counted; its least and greatest value are exact.
-
-    Where only an elementwise function reads the values, the error is reckoned behind it: of what goes into SiLU,
-    negative values matter little.
-    """
-
-    name: ClassVar[str] = "histogram"
+class CountingObserver(ActivationObserver):
+    """Counts what it sees in a histogram, in which a subclass searches the range to cover."""
 
     def __init__(self, *, bins: int = 4096, **spec: int) -> None:
         super().__init__(**spec)
-        self.bins = bins
-        self.histogram = torch.empty(0)  # FX makes many observers that never see a value
-        self.low = self.width = 0.0
-        self.least, self.greatest = torch.inf, -torch.inf
+        self.histogram = Histogram(bins)
 
     def observe(self, x: torch.Tensor) -> None:
         """Count the values of `x`."""
-        low, high = (float(bound) for bound in torch.aminmax(x))
-        if not (low > -torch.inf and high < torch.inf):
-            self.least = torch.nan
-            return
-        self.least, self.greatest = min(self.least, low), max(self.greatest, high)
-        self._cover(min(low, 0.0), max(high, 0.0))
-        step = x.numel() // _SAMPLE | 1  # odd, so as not to follow one column of a power-of-two width
-        sample = x.flatten()[::step]
-        self.histogram += torch.histc(sample, self.bins, min=self.low, max=self.low + self.width * self.bins)
+        self.histogram.count(x)
 
     def bounds(self) -> Bounds:
-        """Search each bound in turn, the other held, until neither moves."""
-        if not self.least <= self.greatest:
+        """Give what `search` finds; NaN where nothing can be searched."""
+        least, greatest = self.histogram.least, self.histogram.greatest
+        if not least <= greatest:
             return torch.tensor(torch.nan), torch.tensor(torch.nan)
-        low, high = min(self.least, 0.0), max(self.greatest, 0.0)
-        if low == high:
-            return torch.tensor(low), torch.tensor(high)
-        fractions = torch.linspace(1.0, 1.0 / 64, 64, dtype=torch.float64)
-        for _ in range(2):
-            high = self._best(torch.full_like(fractions, low), fractions * max(self.greatest, 0.0))[1]
-            low = self._best(fractions * min(self.least, 0.0), torch.full_like(fractions, high))[0]
+        low, high = min(least, 0.0), max(greatest, 0.0)
+        if low < high:
+            low, high = self.search(low, high)
         return torch.tensor(low, dtype=torch.float32), torch.tensor(high, dtype=torch.float32)
 
-    def _cover(self, low: float, high: float) -> None:
-        if not self.histogram.numel():
-            self.histogram = torch.zeros(self.bins, dtype=torch.float64)
-            self.low, self.width = low, max((high - low) / self.bins, torch.finfo(torch.float32).tiny)
-            return
-        while low < self.low or high > self.low + self.width * self.bins:
-            self._double(downwards=low < self.low)
+    @abstractmethod
+    def search(self, low: float, high: float) -> tuple[float, float]:
+        """Choose bounds within `low` and `high`, which hold zero and all values seen."""
 
-    def _double(self, *, downwards: bool) -> None:
-        merged = self.histogram.reshape(-1, 2).sum(1)
-        room = torch.zeros_like(merged)
-        self.histogram = torch.cat((room, merged) if downwards else (merged, room))
-        if downwards:
-            self.low -= self.width * self.bins
-        self.width *= 2
+    def errors(self, low: torch.Tensor, high: torch.Tensor, power: float = 2.0) -> torch.Tensor:
+        """Sum |error|^power of quantizing with each pair of bounds: all shape (candidates,), float64.
 
-    def _best(self, low: torch.Tensor, high: torch.Tensor) -> tuple[float, float]:
-        """Give the pair of bounds (each shape (candidates,)) of the least squared error."""
-        used = self.histogram.nonzero().squeeze(1)
-        values = self.low + (used + 0.5) * self.width
+        Where only an elementwise function reads the values, the error is reckoned behind it: of what goes into SiLU,
+        negative values matter little.
+        """
+        values, counts = self.histogram.used()
         scale = ((high - low) / self.levels).clamp_min(torch.finfo(torch.float32).eps).unsqueeze(1)
         zero_point = torch.round(-low.unsqueeze(1) / scale)
         steps = torch.clamp(torch.round(values / scale) + zero_point, 0, self.levels)
         read = self.read_through or torch.nn.Identity()
-        error = (read((steps - zero_point) * scale) - read(values)).square() @ self.histogram[used]
-        best = int(error.argmin())
-        return float(low[best]), float(high[best])
+        return (read((steps - zero_point) * scale) - read(values)).abs().pow(power) @ counts
+
+
+class HistogramObserver(CountingObserver):
+    """Clips where the mean squared error of quantizing, reckoned on a histogram, is least.
+
+    torch.ao's observer of this kind assumes 256 levels even where the range is reduced to 128, stops at the first
+    local minimum, and searches in interpreted steps. Here each bound is searched over its whole length for the levels
+    that there are.
+    """
+
+    name: ClassVar[str] = "histogram"
+
+    def search(self, low: float, high: float) -> tuple[float, float]:
+        """Search each bound in turn, the other held, until neither moves."""
+        fractions = torch.linspace(1.0, 1.0 / 64, 64, dtype=torch.float64)
+        lows, highs = fractions * low, fractions * high
+        for _ in range(2):
+            high = float(highs[self.errors(torch.full_like(lows, low), highs).argmin()])
+            low = float(lows[self.errors(lows, torch.full_like(highs, high)).argmin()])
+        return low, high
 
 
 class PerTensorMinMaxObserver(WeightObserver):
