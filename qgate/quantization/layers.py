@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from torch.ao.quantization.backend_config import BackendConfig
 
-__all__ = ["FloatGraph", "LayerError", "float_graph", "kernel_errors", "layer_errors", "signal_to_noise"]
+__all__ = ["FloatGraph", "Inputs", "LayerError", "float_graph", "kernel_errors", "layer_errors", "signal_to_noise"]
 
 Inputs = tuple[torch.Tensor, ...]
 
