@@ -282,6 +282,22 @@ def slices_of(line: int) -> str:
     return f"qgate.toml:{line}: [[]models.digits.thresholds.map.slices] where: "
 
 
+def percentile_of_101(project: Project) -> str:
+    line = project.add_line("qgate.toml", "[models.digits.quantization]")
+    project.add_line("qgate.toml", 'activation = { observer = "percentile", percentile = 101 }')
+    refusal = (
+        'activation observer "percentile" refuses options: percentile = 101.0; expected more than 50 and at most *'
+    )
+    return f"qgate.toml:{line}: [[]models.digits.quantization] {refusal}"
+
+
+def three_thousand_bins(project: Project) -> str:
+    line = project.add_line("qgate.toml", "[models.digits.quantization]")
+    project.add_line("qgate.toml", "activation = { bins = 3000 }")
+    refusal = 'activation observer "histogram" refuses options: bins = 3000; expected a power of two, such as 2048'
+    return f"qgate.toml:{line}: [[]models.digits.quantization] {refusal}"
+
+
 def truncated_blessed_results(project: Project) -> str:
     (project.root / "qgate-blessed.json").write_text('{"schema_version": 1, "models": {"dig', encoding="utf-8")
     return (
@@ -336,6 +352,7 @@ COCO = (
     no_annotations,
     nine_categories,
 )
+OBSERVERS = (percentile_of_101, three_thousand_bins)
 SLICES = (unknown_class, unknown_size, unknown_kind)
 BLESSED = (
     truncated_blessed_results,
@@ -344,7 +361,7 @@ BLESSED = (
     a_blessed_text_for_a_number,
 )
 CASES = (
-    *(Case(spoil, "coco") for spoil in (*CHECKPOINTS, *COCO, *SLICES, *BLESSED)),
+    *(Case(spoil, "coco") for spoil in (*CHECKPOINTS, *COCO, *OBSERVERS, *SLICES, *BLESSED)),
     *(Case(spoil, "yolo") for spoil in (*YOLO, two_names, calibration_image_of_no_bytes)),
     Case(missing_image_by_list, "list"),
 )
