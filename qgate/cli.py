@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import traceback
@@ -52,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="qgate", description="Decide whether an int8 model may be merged.", allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"qgate {__version__}")
     parsers = parser.add_subparsers(metavar="COMMAND", required=True)
-    for add in (_add_check, _add_report, _add_init, _add_export, _add_explain, _add_selftest, _add_plugins):
+    for add in (_add_check, _add_report, _add_init, _add_export, _add_explain, _add_tune, _add_selftest, _add_plugins):
         add(parsers)
     return parser
 
@@ -101,11 +102,28 @@ def _add_export(parsers: _Commands) -> None:
 
 
 def _add_explain(parsers: _Commands) -> None:
-    command = _command(parsers, commands.explain, "show where the int8 time goes, layer by layer")
+    command = _command(parsers, commands.explain, "show where int8's time goes, or its accuracy, layer by layer")
     command.add_argument("model", metavar="MODEL", nargs="?", help="the model of qgate.toml; default: every one")
     _add_config(command)
+    command.add_argument("--accuracy", action="store_true", help="show the layers' noise instead of their time")
+    command.add_argument("--plot", metavar="FILE", type=Path, help="with --accuracy: draw it, too (needs matplotlib)")
     command.add_argument("--all", action="store_true", help="show every layer, not only the worst")
-    command.add_argument("--json", action="store_true", help="print JSON: every layer and each of its nodes")
+    command.add_argument("--json", action="store_true", help="print JSON: every layer, and of time each of its nodes")
+
+
+def _add_tune(parsers: _Commands) -> None:
+    command = _command(parsers, commands.tune, "search the recipe that keeps most accuracy, write it, and judge it")
+    _add_config(command)
+    command.add_argument("--model", metavar="NAME", action="append", default=[], help="only this (repeatable)")
+    command.add_argument("--minutes", metavar="N", type=_minutes, default=15.0, help="for the search; default: 15")
+    command.add_argument("--json", action="store_true", help="print what was tried, and the result, as JSON")
+
+
+def _minutes(text: str) -> float:
+    minutes = float(text)
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number of minutes greater than 0")
+    return minutes
 
 
 def _add_selftest(parsers: _Commands) -> None:

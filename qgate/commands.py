@@ -6,21 +6,25 @@ import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from qgate.errors import ArtifactError, ConfigError, QGateError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from rich.console import Console
 
     from qgate.config.model import Settings
     from qgate.engine.gate import Gate
+    from qgate.engine.progress import Progress
+    from qgate.engine.tuning.search import Tuned
     from qgate.plugins import Registry
     from qgate.reporting.formats import Report
     from qgate.results import Result
+
+T = TypeVar("T")
 
 CONFIG = "qgate.toml"
 
@@ -117,20 +121,91 @@ def selftest(options: argparse.Namespace) -> int:
 
 
 def explain(options: argparse.Namespace) -> int:
-    """Show where int8's time goes, layer by layer."""
+    """Show where int8's time goes, or what costs its accuracy, layer by layer."""
+    if options.accuracy:
+        return _explain_accuracy(options)
+    if options.plot:
+        raise QGateError("--plot needs --accuracy")
     from qgate.engine.explain import explain as measure
     from qgate.reporting.explain import as_json, as_text
+
+    _show_explained(options, _explained(options, measure), as_json, as_text)
+    return 0
+
+
+def _explain_accuracy(options: argparse.Namespace) -> int:
+    from qgate.engine.accuracy import explain_accuracy
+    from qgate.reporting.accuracy import as_json, as_text
+    from qgate.reporting.plot import check_plot, plot_accuracy
+
+    if options.plot:
+        check_plot(options.plot)
+    found = _explained(options, explain_accuracy)
+    _show_explained(options, found, as_json, as_text)
+    if options.plot:
+        for name, one in found.items():
+            plot_accuracy(name, one, options.plot)
+    return 0
+
+
+def _explained(options: argparse.Namespace, measure: Callable[[Gate, str, Progress], T]) -> dict[str, T]:
+    """Measure the chosen models. Raises `QGateError` where there are several for one plot."""
     from qgate.reporting.progress import progress_on
 
     with _others_off_stdout(options.json), progress_on(sys.stderr) as progress:
         gate = _open(options.config, models=[options.model] if options.model else [])
-        found = {model.name: measure(gate, model.name, progress(model.name)) for model in gate.models}
+        if options.plot and len(gate.models) > 1:
+            raise QGateError("--plot draws one model; name it: " + ", ".join(model.name for model in gate.models))
+        return {model.name: measure(gate, model.name, progress(model.name)) for model in gate.models}
+
+
+def _show_explained(
+    options: argparse.Namespace, found: dict[str, T], as_json: Callable[[T], Any], as_text: Callable[..., str]
+) -> None:
     if options.json:
         sys.stdout.write(json.dumps({name: as_json(one) for name, one in found.items()}, indent=2) + "\n")
     else:
         width = _console().width
         sys.stdout.write("\n".join(as_text(*item, width=width, every_layer=options.all) for item in found.items()))
-    return 0
+
+
+def tune(options: argparse.Namespace) -> int:
+    """Search each model's best recipe, write it into the configuration, and judge it; 1 where a limit is missed."""
+    from qgate.reporting.tune import as_json
+
+    with _others_off_stdout(options.json):
+        found = _tuned(options)
+        gate = _open(options.config, models=options.model)
+        _run(gate)
+    result = gate.result()
+    try:
+        gate.save()
+    finally:
+        if options.json:
+            tuned = {name: as_json(one) for name, one in found.items()}
+            sys.stdout.write(json.dumps({"tuned": tuned, "result": json.loads(result.to_json())}, indent=2) + "\n")
+        else:
+            _show(result)
+    return 0 if result.accepted(gate.config.qgate.on_inconclusive) else 1
+
+
+def _tuned(options: argparse.Namespace) -> dict[str, Tuned]:
+    """Search, write what was found into the configuration, and say so."""
+    from qgate.config.rewrite import write_recipe
+    from qgate.engine.tuning.candidates import settings
+    from qgate.engine.tuning.search import tune as search
+    from qgate.reporting.progress import progress_on
+    from qgate.reporting.tune import as_text
+
+    found = {}
+    gate = _open(options.config, models=options.model)
+    for model in gate.models:
+        with progress_on(sys.stderr) as progress:
+            tuned = found[model.name] = search(gate, model.name, 60 * options.minutes, progress(model.name))
+        write_recipe(options.config, model.name, settings(model.quantization, tuned.best.trial.recipe))
+        if not options.json:
+            sys.stdout.write(as_text(model.name, tuned, width=_console().width) + "\n")
+    return found
 
 
 def plugins(options: argparse.Namespace) -> int:

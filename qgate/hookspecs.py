@@ -82,3 +82,12 @@ def qgate_drop_class(prediction: Any, class_index: int) -> Any:
 
     `qgate selftest` damages int8's predictions by it, to see whether a lost class is caught.
     """
+
+
+@hookspec(firstresult=True)
+def qgate_pseudo_label(prediction: Any) -> Any:
+    """Turn a prediction into a target that says the same; None for predictions of another kind.
+
+    `qgate tune` holds int8 against float32's predictions by it: no labels are needed, and it tells recipes apart that
+    labels cannot.
+    """

@@ -115,6 +115,10 @@ class Registry:
         """Give a prediction without one class, by the plugin that knows such predictions; None where none does."""
         return self._manager.hook.qgate_drop_class(prediction=prediction, class_index=class_index)
 
+    def pseudo_label(self, prediction: Any) -> Any:
+        """Turn a prediction into a target, by the plugin that knows such predictions; None where none does."""
+        return self._manager.hook.qgate_pseudo_label(prediction=prediction)
+
     def plugins(self) -> list[str]:
         """Name the loaded plugins."""
         return sorted(name for name, plugin in self._manager.list_name_plugin() if plugin is not None)

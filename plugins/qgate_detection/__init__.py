@@ -44,3 +44,14 @@ def qgate_drop_class(prediction: Any, class_index: int) -> Any:
     from qgate_detection.boxes import Detections
 
     return prediction.without_class(class_index) if isinstance(prediction, Detections) else None
+
+
+@hookimpl
+def qgate_pseudo_label(prediction: Any) -> Any:
+    """Take `Detections` of a score of at least 0.25 for what is there."""
+    from qgate_detection.agreement import MIN_SCORE, as_targets
+    from qgate_detection.boxes import Detections
+
+    if not isinstance(prediction, Detections):
+        return None
+    return as_targets(prediction.chosen(prediction.scores >= MIN_SCORE))

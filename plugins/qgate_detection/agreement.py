@@ -41,7 +41,7 @@ class _Comparison(BoxMetric):
         for detections in (prediction, target):
             self._check_prediction(sample_id, detections)
         counted, others = self._sides(prediction, target)
-        self._images.append((_kept(counted, MIN_SCORE), _as_targets(_kept(others, MIN_SCORE_OF_COUNTERPART))))
+        self._images.append((_kept(counted, MIN_SCORE), as_targets(_kept(others, MIN_SCORE_OF_COUNTERPART))))
         self._forget()
 
     def _sides(self, prediction: Detections, float32: Detections) -> tuple[Detections, Detections]:
@@ -115,7 +115,8 @@ def _kept(detections: Detections, min_score: float) -> Detections:
     return detections.chosen((detections.scores >= min_score) & (sides > 0).all(axis=1))
 
 
-def _as_targets(detections: Detections) -> Targets:
+def as_targets(detections: Detections) -> Targets:
+    """Take detections for what is there."""
     boxes = detections.boxes.astype(np.float64)
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     return Targets(boxes, detections.classes, np.zeros(len(boxes), dtype=bool), areas)

@@ -6,7 +6,7 @@ Plugins subclass `ActivationObserver` or `WeightObserver`. FX inserts them, so t
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch.ao.quantization.observer import UniformQuantizationObserverBase
@@ -43,10 +43,11 @@ class Observer(UniformQuantizationObserverBase):
     """What every observer has: a name, a role, `observe` and `bounds`.
 
     The keyword-only parameters of a subclass' constructor are its options in `qgate.toml`. A subclass passes the
-    remaining keyword arguments on to `super().__init__`.
+    remaining keyword arguments on to `super().__init__`. `alternatives` are options that `qgate tune` tries, too.
     """
 
     name: ClassVar[str]
+    alternatives: ClassVar[tuple[dict[str, Any], ...]] = ()
     role: ClassVar[Literal["activation", "weight"]]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,89 @@
+"""Which recipes there are to try, what each changes, and how it reads in `qgate.toml`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from qgate.config.model import ObserverConfig, QuantizationConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from qgate.plugins import Registry
+
+__all__ = ["Change", "complexity", "settings", "stages"]
+
+_OBSERVERS = ("activation", "weight")
+_NOT_OF_A_RECIPE = ("place", "approach", "non_traceable")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of a recipe: what to call it, and the fields of `QuantizationConfig` that it sets."""
+
+    label: str
+    fields: dict[str, Any]
+
+    def applied(self, recipe: QuantizationConfig) -> QuantizationConfig:
+        """Give the recipe with the change."""
+        return replace(recipe, **self.fields)
+
+
+def stages(registry: Registry) -> Iterator[list[Change]]:
+    """List what may be changed about a recipe, one list a question, those first that cost least to answer.
+
+    Backends that were registered last are the fastest of the core's, and plugins'.
+    """
+    backends = [name for name in reversed(list(registry.backends)) if _runs(name, registry)]
+    yield [Change(f"backend {name}", {"backend": name}) for name in backends]
+    yield _observers("activation", registry)
+    yield _observers("weight", registry)
+    yield [Change(f"calibrator {name}", {"calibrator": name}) for name in registry.calibrators]
+
+
+def _runs(backend: str, registry: Registry) -> bool:
+    return registry.backends.get(backend)().is_available() is None
+
+
+def _observers(role: str, registry: Registry) -> list[Change]:
+    """Give every observer of a role, with its own options and with those that it names as worth trying."""
+    return [
+        Change(f"{role} {_spelt(name, options)}", {role: ObserverConfig(name, options)})
+        for name in registry.observers
+        if registry.observers.get(name).role == role
+        for options in ({}, *registry.observers.get(name).alternatives)
+    ]
+
+
+def _spelt(name: str, options: dict[str, Any]) -> str:
+    return " ".join([name, *(f"{key} {value}" for key, value in options.items())])
+
+
+def complexity(recipe: QuantizationConfig) -> int:
+    """Count the settings that differ from a recipe that says nothing but its backend."""
+    plain = QuantizationConfig(recipe.place, backend=recipe.backend)
+    changed = settings(plain, recipe)
+    return sum(len(value) if isinstance(value, dict) else 1 for value in changed.values())
+
+
+def settings(before: QuantizationConfig, after: QuantizationConfig) -> dict[str, Any]:
+    """Give the keys of `[models.X.quantization]` that turn one recipe into another; None says that a key goes."""
+    changed: dict[str, Any] = {}
+    for name in (item.name for item in fields(QuantizationConfig) if item.name not in _NOT_OF_A_RECIPE):
+        old, new = getattr(before, name), getattr(after, name)
+        if old == new:
+            continue
+        if name in _OBSERVERS:
+            changed.setdefault(name, {}).update(_observer_settings(old, new))
+        elif name == "reduce_range":
+            changed.setdefault("activation", {})[name] = new
+        else:
+            changed[name] = list(new) if isinstance(new, tuple) else new
+    return changed
+
+
+def _observer_settings(old: ObserverConfig, new: ObserverConfig) -> dict[str, Any]:
+    gone = dict.fromkeys(old.options)
+    observer = {} if old.observer == new.observer else {"observer": new.observer}
+    return {**observer, **gone, **new.options}

@@ -1,0 +1,200 @@
+"""One recipe, tried: a run of the gate on the data held out for tuning."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from qgate import __version__
+from qgate.config.model import QuantizationConfig, ThresholdConfig
+from qgate.engine.digest import digest, evaluator_settings
+from qgate.engine.overlap import fingerprints
+from qgate.engine.progress import Silent
+from qgate.engine.run import Run
+from qgate.engine.tuning.candidates import settings
+from qgate.errors import ConfigError
+from qgate.files import write_atomically
+from qgate.resampled import decode
+from qgate.statistics import bootstrap_interval
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qgate.config.model import ModelConfig
+    from qgate.engine.gate import Gate
+    from qgate.engine.load import Inputs
+    from qgate.results import Interval, ModelResult
+
+__all__ = ["Trial", "Trials", "accuracy_table"]
+
+_TIMING_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What became of a recipe.
+
+    `accuracy` is the metric's value with float32's predictions for targets, `resampled` the same in each bootstrap
+    resample, encoded. `speedup` was measured once for all recipes of the same kernels. `failure` says why there are no
+    figures; then the others are None.
+    """
+
+    recipe: QuantizationConfig
+    metric: str
+    higher_is_better: bool = True
+    samples: int = 0
+    accuracy: float | None = None
+    resampled: str = ""
+    bytes: int | None = None
+    size_reduction: float | None = None
+    speedup: float | None = None
+    speedup_interval: Interval | None = None
+    seconds: float = 0.0
+    failure: str = ""
+
+    def more_accurate(self, other: Trial, confidence: float) -> bool:
+        """Say whether the data shows that this recipe keeps more of float32 than another does."""
+        if self.accuracy is None or other.accuracy is None:
+            return self.accuracy is not None
+        sign = 1 if self.higher_is_better else -1
+        lost = sign * (decode(other.resampled) - decode(self.resampled))
+        interval = bootstrap_interval(lost, sign * (other.accuracy - self.accuracy), self.samples, confidence)
+        return interval is not None and interval[1] < 0
+
+    def faster(self, other: Trial) -> bool:
+        """Say whether it was measured to be faster than another, beyond the errors of both."""
+        if not self.speedup_interval or not other.speedup_interval:
+            return False
+        return self.speedup_interval[0] > other.speedup_interval[1]
+
+
+def accuracy_table(model: ModelConfig, gate: Gate) -> ThresholdConfig:
+    """Give the limits of the metric that recipes are compared by: the first accuracy metric of the file.
+
+    Raises `ConfigError` where there is none.
+    """
+    for name, table in model.thresholds.items():
+        if name in gate.registry.metrics:
+            return table
+    raise ConfigError(
+        f"[models.{model.name}.thresholds] limits no accuracy metric, by which recipes could be compared",
+        path=model.place.path,
+        line=model.place.line,
+    )
+
+
+class Trials:
+    """Tries recipes on one model's tuning data, each once; what was tried before an interruption is remembered.
+
+    `folder` holds what is remembered, and the last trial's artifact.
+    """
+
+    def __init__(self, gate: Gate, model: ModelConfig, inputs: Inputs, folder: Path) -> None:
+        self.table = accuracy_table(model, gate)
+        self._gate = gate.writing_to(folder)
+        self._model = model
+        self._inputs = inputs
+        self._store = folder / f"tune-{model.name}.json"
+        self._conditions = self._describe_conditions()
+        self._known = self._remembered()
+
+    def is_known(self, recipe: QuantizationConfig) -> bool:
+        """Say whether a recipe was tried already."""
+        return _key(recipe) in self._known
+
+    def run(self, recipe: QuantizationConfig) -> Trial:
+        """Try a recipe. What a recipe fails with is its `failure`."""
+        key = _key(recipe)
+        if key not in self._known:
+            self._known[key] = _plain(self._try(recipe))
+            self._remember()
+        return _trial_of(self._known[key], recipe)
+
+    def _try(self, recipe: QuantizationConfig) -> Trial:
+        timed = self._speed_of(recipe) is None
+        metrics = ("size_reduction", *(["speedup"] if timed else []))
+        place = self._model.place
+        limits = {name: ThresholdConfig(name, {}, place) for name in metrics}
+        accuracy = replace(self.table, limits={"max_drop": math.inf}, slices=())
+        timing = replace(self._model.timing, max_seconds=min(_TIMING_SECONDS, self._model.timing.max_seconds))
+        model = replace(
+            self._model, quantization=recipe, thresholds={accuracy.metric: accuracy, **limits}, timing=timing
+        )
+        run = Run(self._gate.config, model, self._gate.registry, self._gate.environment, Silent())
+        return self._trial(recipe, run.judged(lambda: self._inputs, blessed=None, timing=timed))
+
+    def _trial(self, recipe: QuantizationConfig, result: ModelResult) -> Trial:
+        figures, (verdict,) = result.metrics.get(self.table.metric), result.verdicts
+        failed = Trial(recipe, self.table.metric, seconds=result.seconds["total"], failure=verdict.message)
+        if figures is None or verdict.measured is None or result.artifact is None:
+            return failed
+        speed = result.metrics.get("speedup") or self._speed_of(recipe) or {}
+        return replace(
+            failed,
+            higher_is_better=figures["higher_is_better"],
+            samples=figures["samples"],
+            accuracy=figures["candidate"],
+            resampled=figures["resampled"],
+            bytes=result.artifact.bytes,
+            size_reduction=result.metrics["size_reduction"]["value"],
+            speedup=speed.get("value"),
+            speedup_interval=speed.get("interval"),
+            failure="",
+        )
+
+    def _speed_of(self, recipe: QuantizationConfig) -> dict[str, Any] | None:
+        """Give the speed that another recipe of the same kernels was measured to have."""
+        for known in self._known.values():
+            if known["kernels"] == _kernels(recipe) and known["speedup"] is not None:
+                return {"value": known["speedup"], "interval": known["speedup_interval"]}
+        return None
+
+    def _describe_conditions(self) -> str:
+        """Hash what trials depend on beside the recipe: another model, data, machine or qgate, and all is forgotten."""
+        gate, inputs = self._gate, self._inputs
+        environment = {key: gate.environment[key] for key in ("torch", "cpu", "isa", "num_threads")}
+        indices = range(len(inputs.evaluation))
+        weights = inputs.loaded.source_sha256 or digest(inputs.loaded.module.state_dict())
+        described = {
+            "version": __version__,
+            "settings": [gate.config.qgate.seed, gate.config.qgate.confidence],
+            "model": [self._model.loader, evaluator_settings(self._model.options), weights],
+            "metric": self.table.metric,
+            "samples": [fingerprints(part, range(len(part))) for part in (inputs.calibration, inputs.evaluation)],
+            "num_samples": self._model.data.calibration.num_samples,
+            "targets": [digest(inputs.evaluation.sample(index).target) for index in indices],
+            "environment": environment,
+        }
+        return digest(described)
+
+    def _remembered(self) -> dict[str, dict[str, Any]]:
+        try:
+            stored = json.loads(self._store.read_bytes())
+        except (OSError, ValueError):  # nothing was tried yet, or it is damaged: it is tried again
+            return {}
+        fits = isinstance(stored, dict) and stored.get("conditions") == self._conditions
+        return dict(stored["trials"]) if fits else {}
+
+    def _remember(self) -> None:
+        content = {"conditions": self._conditions, "trials": self._known}
+        write_atomically(self._store, json.dumps(content).encode())
+
+
+def _plain(trial: Trial) -> dict[str, Any]:
+    figures = {item.name: getattr(trial, item.name) for item in fields(Trial) if item.name != "recipe"}
+    return {**figures, "kernels": _kernels(trial.recipe)}
+
+
+def _trial_of(known: dict[str, Any], recipe: QuantizationConfig) -> Trial:
+    return Trial(recipe, **{name: value for name, value in known.items() if name != "kernels"})
+
+
+def _key(recipe: QuantizationConfig) -> str:
+    return digest(settings(QuantizationConfig(recipe.place), recipe))
+
+
+def _kernels(recipe: QuantizationConfig) -> str:
+    """Hash what decides how fast int8 is."""
+    return digest([recipe.backend, recipe.ignored_scope, recipe.non_traceable])
