@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from qgate.protocols import LoadedModel
     from qgate.quantization.profile import Profile
 
-__all__ = ["Explanation", "explain", "kernels", "slowest"]
+__all__ = ["Explanation", "explain", "kernels", "last_artifact", "slowest"]
 
 _ENGINES = {"x86": "fbgemm", "fused": "onednn"}  # whose kernels those are that oneDNN does not tell of, by backend
 _NAMED = 3
@@ -63,7 +63,7 @@ def explain(gate: Gate, name: str, progress: Progress) -> Explanation:
     _check_graph(model, backend)
     with torch_state(seed=settings.seed, num_threads=settings.num_threads):
         loaded = load_model(model, gate.registry)
-        with _artifact(gate, model, loaded, progress) as (path, anew):
+        with last_artifact(gate, model, loaded, progress) as (path, anew):
             subject = _subject(loaded, path, gate.registry)
         progress.start("explain", _THOROUGH.rounds)
         measured = profile(subject, _THOROUGH, progress.advance)
@@ -129,7 +129,9 @@ def _subject(loaded: LoadedModel, artifact: Path, registry: Registry) -> Subject
 
 
 @contextmanager
-def _artifact(gate: Gate, model: ModelConfig, loaded: LoadedModel, progress: Progress) -> Iterator[tuple[Path, str]]:
+def last_artifact(
+    gate: Gate, model: ModelConfig, loaded: LoadedModel, progress: Progress
+) -> Iterator[tuple[Path, str]]:
     """Give the artifact of the last run, or else a new one, for as long as it is needed, and say why.
 
     What no gate has judged is not left where judged artifacts are.

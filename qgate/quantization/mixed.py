@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from qgate.quantization.layers import FloatGraph
 
-__all__ = ["added_bytes", "quantized_layers", "with_float"]
+__all__ = ["added_bytes", "fused_names", "quantized_layers", "with_float"]
 
 _DEQUANTIZE = "dequantize"
 _FLOAT_BYTES, _INT8_BYTES = 4, 1
@@ -26,6 +27,22 @@ def quantized_layers(reference: torch.fx.GraphModule) -> tuple[str, ...]:
     return tuple(name for name in called if _weights(reference.get_submodule(name)))
 
 
+def fused_names(reference: torch.fx.GraphModule, layer: str) -> tuple[str, ...]:
+    """Name a layer and the modules that its kernel takes in: what `ignored_scope` must name to keep all of it float.
+
+    A module that is called elsewhere too, one activation for the whole network, say, is left out.
+    """
+    calls = Counter(str(node.target) for node in reference.graph.nodes if node.op == "call_module")
+    names = [layer]
+    (node, *_) = (node for node in reference.graph.nodes if node.op == "call_module" and node.target == layer)
+    while len(node.users) == 1:
+        (node,) = node.users
+        if node.op != "call_module" or len(node.all_input_nodes) > 1 or calls[str(node.target)] > 1:
+            break
+        names.append(str(node.target))
+    return tuple(names)
+
+
 def added_bytes(reference: torch.fx.GraphModule, layer: str) -> int:
     """Count the bytes that an artifact grows by where a layer's weights are float32."""
     numbers = sum(int(part.weight.numel()) for part in _weights(reference.get_submodule(layer)))
@@ -35,14 +52,15 @@ def added_bytes(reference: torch.fx.GraphModule, layer: str) -> int:
 def with_float(
     reference: torch.fx.GraphModule, floats: FloatGraph, config: BackendConfig, layers: Collection[str]
 ) -> torch.fx.GraphModule:
-    """Give a copy in which the named layers are float32's, as if they were in `ignored_scope`.
+    """Give a copy in which the named layers are float32's, as if `ignored_scope` had what `fused_names` gives for them.
 
     A value stays quantized where another int8 layer makes it or reads it. What only this would quantize, having been a
     part of a kernel before, stays float: there is no range for it. So a graph quantized anew may differ in that.
     """
     mixed = copy.deepcopy(reference)
-    kernels = _Kernels(mixed, floats, config, frozenset(layers))
-    needless = [node for node in mixed.graph.nodes if _quantizes(node) and not kernels.need(node)]
+    before, after = (_Kernels(mixed, floats, config, frozenset(kept)) for kept in ((), layers))
+    quantizing = [node for node in mixed.graph.nodes if _quantizes(node)]
+    needless = [node for node in quantizing if before.need(node) and not after.need(node)]
     for name in layers:
         mixed.set_submodule(name, copy.deepcopy(floats.module.get_submodule(name)))
     for node in needless:

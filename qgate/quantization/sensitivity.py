@@ -20,30 +20,56 @@ if TYPE_CHECKING:
 
 __all__ = ["LayerNoise", "Power", "layer_noise"]
 
+_LEAST_SIGNAL = 0.01
 _CONVERSIONS: set[Any] = {torch.quantize_per_tensor, torch.quantize_per_channel, "dequantize"}
 
 
-@dataclass
 class Power:
-    """The power of a signal and of the noise on it, added up over samples."""
+    """The power of a signal and of the noise on it, added up over samples, of each channel.
 
-    signal: float = 0.0
-    noise: float = 0.0
+    Channels count alike, for what reads them has weights to fit: one with great values hides no other, and where they
+    share a scale, that is the one to see. Channels are the second dimension.
+    """
+
+    def __init__(self) -> None:
+        self.signal = torch.zeros(1, dtype=torch.float64)
+        self.noise = torch.zeros(1, dtype=torch.float64)
 
     def add(self, real: torch.Tensor, found: torch.Tensor) -> None:
         """Add a tensor of float32 and what int8 made of it."""
         real = real.double()
-        self.signal += float(real.square().sum())
-        self.noise += float((real - found.double()).square().sum())
+        self.signal = self.signal + _of_channels(real)
+        self.noise = self.noise + _of_channels(real - found.double())
+
+    @property
+    def is_known(self) -> bool:
+        """Say whether anything but zeros was added."""
+        return bool((self.signal + self.noise).any())
+
+    @property
+    def share(self) -> float:
+        """Give the noise as a share of the signal, the mean of all channels: inf where noise is all there is.
+
+        A channel without much signal is taken to have a hundredth of the median's.
+        """
+        if not bool(torch.isfinite(self.noise).all()):
+            return math.inf
+        typical = self.signal.median() or self.signal.mean()
+        shares = self.noise / self.signal.clamp(min=_LEAST_SIGNAL * float(typical))
+        return float(torch.where(self.noise > 0, shares, 0.0).mean())
 
     @property
     def snr(self) -> float:
-        """Give the ratio of signal to noise in dB: inf without noise, -inf where it is not finite or all there is."""
-        if not math.isfinite(self.noise):
-            return -math.inf
-        if not self.noise:
+        """Give the ratio of signal to noise in dB: inf without noise, -inf where noise is all there is."""
+        share = self.share
+        if not share:
             return math.inf
-        return 10 * math.log10(self.signal / self.noise) if self.signal else -math.inf
+        return -10 * math.log10(share) if math.isfinite(share) else -math.inf
+
+
+def _of_channels(value: torch.Tensor) -> torch.Tensor:
+    squares = value.square()
+    return squares.transpose(0, 1).flatten(1).sum(1) if value.ndim > 1 else squares.sum().reshape(1)
 
 
 @dataclass(frozen=True)
@@ -74,7 +100,7 @@ def layer_noise(floats: FloatGraph, reference: fx.GraphModule, batches: Iterable
             signal = real[_unconverted(end).name]
             found[layer].alone.add(signal, alone[end.name])
             found[layer].accumulated.add(signal, accumulated[end.name])
-    return [noise for noise in found.values() if noise.alone.signal or noise.alone.noise]
+    return [noise for noise in found.values() if noise.alone.is_known]
 
 
 Values = dict[str, Any]

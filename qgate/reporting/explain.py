@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qgate.quantization.operations import Kind
     from qgate.quantization.profile import LayerTime, NodeTime, Profile
 
-__all__ = ["as_json", "as_text"]
+__all__ = ["as_json", "as_text", "print_wrapped"]
 
 _ROWS = 12
 _UNLIMITED = 10_000
@@ -55,17 +55,17 @@ def as_text(name: str, explanation: Explanation, *, width: int = 80, every_layer
     stream = io.StringIO()
     console = Console(file=stream, width=width)
     for line in _head(name, explanation):
-        _print(console, line)
+        print_wrapped(console, line)
     console.print()
     layers = explanation.profile.worst(explanation.ratio)
     shown = layers if every_layer else layers[:_ROWS]
     console.print(_fitting_table(console, explanation, shown))
     for line in [*_rest(layers[len(shown) :]), *_foot(explanation)]:
-        _print(console, line)
+        print_wrapped(console, line)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
 
 
-def _print(console: Console, line: str) -> None:
+def print_wrapped(console: Console, line: str) -> None:
     """Print a line, wrapped below itself between words."""
     wrapped = textwrap.wrap(line, console.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     console.print("\n".join(wrapped), soft_wrap=True, markup=False, highlight=False)
