@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import sys
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -18,6 +19,7 @@ from qgate.errors import ConfigError, PluginError, QGateError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+    from types import ModuleType
 
     from qgate.protocols import Backend, Calibrator, Dataset, Loader, Metric, Reporter
     from qgate.quantization.observers import Observer
@@ -122,6 +124,11 @@ class Registry:
     def plugins(self) -> list[str]:
         """Name the loaded plugins."""
         return sorted(name for name, plugin in self._manager.list_name_plugin() if plugin is not None)
+
+    def modules(self) -> list[ModuleType]:
+        """Give the modules that the loaded plugins are, or whose classes they are of."""
+        plugins = [plugin for _, plugin in self._manager.list_name_plugin() if plugin is not None]
+        return [plugin if inspect.ismodule(plugin) else sys.modules[type(plugin).__module__] for plugin in plugins]
 
     def _collect(self, kind: str) -> Kind[Any]:
         hook = f"qgate_register_{kind}"

@@ -27,12 +27,14 @@ class Place:
 
 @dataclass(frozen=True)
 class Settings:
-    """The `[qgate]` table."""
+    """The `[qgate]` table; with `cache_bytes = 0` nothing is cached."""
 
     plugins: tuple[str, ...] = ()
     results: Path = Path(".qgate/results.json")
     artifacts: Path = Path(".qgate/artifacts")
     blessed: Path = Path("qgate-blessed.json")
+    cache: Path = Path(".qgate/cache")
+    cache_bytes: int = field(default=2**30, metadata={"minimum": 0})
     seed: int = field(default=0, metadata={"minimum": 0})
     num_threads: int = field(default=1, metadata={"minimum": 1})
     confidence: float = field(default=0.95, metadata={"exclusiveMinimum": 0, "maximum": 0.99})
