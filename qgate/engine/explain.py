@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from qgate.protocols import LoadedModel
     from qgate.quantization.profile import Profile
 
-__all__ = ["Explanation", "explain", "kernels", "last_artifact", "slowest"]
+__all__ = ["Explanation", "added_seconds", "explain", "kernels", "last_artifact", "slowest"]
 
 _ENGINES = {"x86": "fbgemm", "fused": "onednn"}  # whose kernels those are that oneDNN does not tell of, by backend
 _NAMED = 3
@@ -87,6 +87,14 @@ def kernels(artifact: Path, registry: Registry, inputs: tuple[torch.Tensor, ...]
     if not hasattr(backend, "lower_graph"):
         return {}
     return count_kernels(operations(backend.lower_graph(load_reference(artifact)), inputs, _engine(backend)))
+
+
+def added_seconds(loaded: LoadedModel, artifact: Path, registry: Registry) -> dict[str, float]:
+    """Give by how much each layer would be slower in float32, in seconds; empty where the backend shows no graph."""
+    if not hasattr(_backend(artifact, registry), "lower_graph"):
+        return {}
+    measured = profile(_subject(loaded, artifact, registry), _BRIEF, lambda: None)
+    return {layer.layer: layer.float32 - layer.int8 for layer in measured.layers}
 
 
 def slowest(loaded: LoadedModel, artifact: Path, registry: Registry, ratio: float) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from qgate.engine.artifact import load_reference, read_header
 from qgate.quantization.layers import float_graph
-from qgate.quantization.mixed import added_bytes, quantized_layers, with_float
+from qgate.quantization.mixed import added_bytes, fused_names, quantized_layers, with_float
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -43,6 +43,10 @@ class Variants:
     def layers(self) -> tuple[str, ...]:
         """Name the modules that have int8 weights."""
         return quantized_layers(self.reference)
+
+    def fused_names(self, layer: str) -> tuple[str, ...]:
+        """Name a layer and what its kernel takes in, for `ignored_scope`."""
+        return fused_names(self.reference, layer)
 
     def added_bytes(self, layer: str) -> int:
         """Count the bytes that the artifact grows by where a layer is kept float."""
