@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import tomlkit
+from tomlkit.items import InlineTable
 
 from qgate.errors import ConfigError
 from qgate.files import write_atomically
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tomlkit.container import Container
-    from tomlkit.items import InlineTable, Table
+    from tomlkit.items import Table
 
 __all__ = ["with_recipe", "write_recipe"]
 
@@ -41,7 +42,7 @@ def with_recipe(text: str, model: str, recipe: Mapping[str, Any]) -> str:
     document = tomlkit.parse(text)
     table = document["models"][model]
     if "quantization" not in table:
-        table.add("quantization", tomlkit.table())
+        table.add("quantization", tomlkit.inline_table() if isinstance(table, InlineTable) else tomlkit.table())
     _update(table["quantization"], recipe)
     return tomlkit.dumps(document)
 

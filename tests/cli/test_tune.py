@@ -1,0 +1,123 @@
+"""`qgate tune`: a recipe that suits the data is found, written and judged."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+import tomli
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from command_line import Outcome
+    from toy_project import Folder
+
+    Qgate = Callable[..., Outcome]
+
+# How near the logits are to a target; a float32 prediction can be one.
+NEARNESS = """
+import qgate
+
+
+class Nearness(qgate.MeanMetric):
+    name = "nearness"
+
+    def score(self, prediction, target):
+        return float(-(prediction - target).abs().max())
+
+
+@qgate.hookimpl
+def qgate_register_metrics():
+    return [Nearness]
+
+
+@qgate.hookimpl
+def qgate_pseudo_label(prediction):
+    return prediction
+"""
+# One pixel of some pictures is far off, which a range from the least to the greatest value must cover.
+OUTLIER = """
+
+def with_outlier():
+    images = torch.rand(48, 3, 32, 32, generator=torch.Generator().manual_seed(2))
+    images[[7, 19, 33], 0, 0, 0] = 60.0
+    return [(image, None) for image in images]
+
+
+def judged():
+    images = torch.rand(12, 3, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        return list(zip(images, model()[0].eval()(images)))
+"""
+LIMIT = "[models.toy.thresholds.nearness] # of logits\nmax_drop = 0.003\n"
+
+
+@pytest.fixture
+def outlier(project: Folder) -> Folder:
+    project.write("conftest.py", NEARNESS)
+    project.write("toy.py", project.text("toy.py") + OUTLIER)
+    project.configure(LIMIT)
+    text = project.text("qgate.toml").replace('calibration = { factory = "toy:data", num_samples = 8 }', CALIBRATION)
+    project.write("qgate.toml", text.replace('evaluation = { factory = "toy:data" }', EVALUATION))
+    text = project.text("qgate.toml").replace('calibrator = "first_ones"\n', "")
+    project.write("qgate.toml", text)
+    return project
+
+
+CALIBRATION = 'calibration = { factory = "toy:with_outlier" }'
+EVALUATION = 'evaluation = { factory = "toy:judged" }'
+
+
+def test_the_observer_that_ignores_an_outlier_is_found_written_and_judged(outlier: Folder, qgate: Qgate) -> None:
+    before = outlier.text("qgate.toml")
+    assert qgate("check").code == 1  # minmax, as the file says
+
+    outcome = qgate("tune")
+
+    assert outcome.code == 0, outcome.out
+    recipe = tomli.loads(outlier.text("qgate.toml"))["models"]["toy"]["quantization"]
+    assert recipe["activation"]["observer"] != "minmax"
+    assert "[models.toy.thresholds.nearness] # of logits" in outlier.text("qgate.toml")
+    assert before.splitlines()[0] in outlier.text("qgate.toml")
+    assert (
+        outlier.results()["models"]["toy"]["quantization"]["activation"]["observer"] == recipe["activation"]["observer"]
+    )
+    assert "qgate: PASSED" in outcome.out
+    assert max(map(len, outcome.out.splitlines())) <= 80
+
+
+def test_after_an_interruption_what_was_tried_is_not_tried_again(outlier: Folder, qgate: Qgate) -> None:
+    command = [sys.executable, "-m", "qgate", "tune"]
+    process = subprocess.Popen(command, cwd=outlier.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    store = outlier.root / ".qgate" / "tune-toy.json"
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and not (store.exists() and len(json.loads(store.read_text())["trials"]) > 1):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    tried = json.loads(store.read_text())["trials"]
+
+    outcome = qgate("tune", "--json")
+
+    attempts = json.loads(outcome.out)["tuned"]["toy"]["attempts"]
+    assert len(attempts) > len(tried) > 1
+    assert [attempt["seconds"] for attempt in attempts[: len(tried)]] == [trial["seconds"] for trial in tried.values()]
+
+
+def test_without_a_plugin_that_knows_the_predictions_it_is_an_error(outlier: Folder, qgate: Qgate) -> None:
+    outlier.write("conftest.py", NEARNESS.replace("return prediction\n", "return None\n"))
+
+    assert "no plugin can turn a prediction of type Tensor into a target" in qgate("tune").err
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "soon"])
+def test_a_budget_must_be_a_number_of_minutes(project: Folder, qgate: Qgate, minutes: str) -> None:
+    outcome = qgate("tune", "--minutes", minutes)
+
+    assert (outcome.code, outcome.out) == (4, "")
