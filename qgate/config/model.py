@@ -76,6 +76,13 @@ class ObserverConfig:
 
 
 @dataclass(frozen=True)
+class FallbackConfig:
+    """The `[models.X.quantization.fallback]` table: how many layers may be kept float for accuracy's sake."""
+
+    max_layers: int = field(default=0, metadata={"minimum": 0})
+
+
+@dataclass(frozen=True)
 class QuantizationConfig:
     """The `[models.X.quantization]` table.
 
@@ -92,6 +99,7 @@ class QuantizationConfig:
     reduce_range: bool | Literal["auto"] = "auto"
     ignored_scope: tuple[str, ...] = ()
     non_traceable: tuple[str, ...] = ()
+    fallback: FallbackConfig = FallbackConfig()
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ are open in it; the reader knows better.
 from __future__ import annotations
 
 import json
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -106,7 +107,7 @@ def _object(properties: dict[str, Any], required: tuple[str, ...] = (), *, close
 
 
 def _key(key: Key) -> dict[str, Any]:
-    default = {} if key.default in (REQUIRED, None) else {"default": _plain(key.default)}
+    default = {} if key.default in (REQUIRED, None) or is_dataclass(key.default) else {"default": _plain(key.default)}
     return {**_type(key.type), **key.bounds, **default}
 
 
@@ -117,6 +118,8 @@ def _type(annotation: Any) -> dict[str, Any]:
         return {"anyOf": [_type(option) for option in get_args(annotation)]}
     if get_origin(annotation) is dict:
         return {"type": "object", "minProperties": 1, "additionalProperties": _type(get_args(annotation)[1])}
+    if is_dataclass(annotation):
+        return _table(keys_of(annotation))
     if get_origin(annotation) is tuple:
         return {"type": "array", "items": _type(get_args(annotation)[0])}
     return _TYPES[annotation]

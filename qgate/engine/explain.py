@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qgate.engine.artifact import load_artifact, load_reference, read_header
 from qgate.engine.load import load_model
-from qgate.engine.quantize import available_backend, describe, resolve
+from qgate.engine.quantize import as_configured, available_backend, describe, resolve
 from qgate.engine.state import torch_state
 from qgate.errors import QuantizationError
 from qgate.quantization.operations import count_kernels, operations
@@ -165,4 +165,4 @@ def _why_anew(path: Path, gate: Gate, model: ModelConfig, loaded: LoadedModel) -
     recipe = resolve(model, gate.registry, backend, loaded.byte_scale)
     samples = header["quantization"]["num_samples"]
     said = describe(model, recipe, samples, gate.config.qgate.seed)
-    return "" if said == header["quantization"] else "the recipe is not that of the last run"
+    return "" if said == as_configured(header["quantization"]) else "the recipe is not that of the last run"

@@ -63,18 +63,20 @@ class Finding:
 
 def say_lost(finding: Finding, lost: list[str]) -> str:
     """Say which slices int8 has lost altogether, whatever the mean over all of them says."""
-    return f"int8 has lost {', '.join(lost)}; over all, it {_change(finding)}"
+    return f"int8 has lost {', '.join(lost)}; over all, it {_change(finding)}{_advice(finding.figures)}"
 
 
 def say_missed(finding: Finding) -> str:
     """Say by how much a limit is missed, and which slices lost most."""
     figures, allowed = finding.figures, finding.allowed
     if finding.limit in ("max_drop", "max_regression"):
-        return f"{_change(finding)}{_within(finding)}; allowed is {_amount(finding, allowed)}{_losers(finding)}"
+        said = f"{_change(finding)}{_within(finding)}; allowed is {_amount(finding, allowed)}{_losers(finding)}"
+        return f"{said}{_advice(figures)}"
     if "value" in figures:
         return _below(finding)
     required = f"{'at least' if finding.is_floor else 'at most'} {allowed:g} is required"
-    return f"is {_number(figures['candidate'])} in int8, {required} (float32 has {_number(figures['baseline'])})"
+    float32 = _number(figures["baseline"])
+    return f"is {_number(figures['candidate'])} in int8, {required} (float32 has {float32}){_advice(figures)}"
 
 
 def say_unsettled(finding: Finding, samples_needed: int | None) -> str:
@@ -146,6 +148,16 @@ def _slowest(figures: dict[str, Any]) -> str:
         for item in figures.get("slowest", ())
     ]
     return f"; most time is lost in {', '.join(named)}, see `qgate explain`" if named else ""
+
+
+def _advice(figures: dict[str, Any]) -> str:
+    """Name the layers with the most noise, and those that must be float, where they are known."""
+    named = [f'"{item["layer"]}" ({item["snr"]:.1f} dB by itself)' for item in figures.get("noisiest", ())]
+    said = f"; most noise is in {', '.join(named)}, see `qgate explain --accuracy`" if named else ""
+    if "ignored_scope" not in figures:
+        return said
+    patterns = ", ".join(f'"{pattern}"' for pattern in figures["ignored_scope"])
+    return f"{said}; with ignored_scope = [{patterns}] {figures['ignored_scope_by']} keep the limits"
 
 
 def _milliseconds(seconds: float) -> str:

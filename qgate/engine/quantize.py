@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qgate.engine.calibrate import calibrate, select_samples
@@ -19,7 +20,15 @@ if TYPE_CHECKING:
     from qgate.plugins import Registry
     from qgate.protocols import Backend
 
-__all__ = ["available_backend", "choose_calibration", "describe", "quantize", "resolve"]
+__all__ = [
+    "as_configured",
+    "available_backend",
+    "choose_calibration",
+    "describe",
+    "quantize",
+    "resolve",
+    "with_ignored",
+]
 
 
 def available_backend(config: ModelConfig, registry: Registry) -> Backend:
@@ -68,6 +77,7 @@ def _check_options(config: ModelConfig, observer: Any, options: dict[str, Any]) 
 def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -> dict[str, Any]:
     """Give the recipe as it was resolved, JSON-able, for results and artifact."""
     said = config.quantization
+    fallback = {"fallback": {"max_layers": said.fallback.max_layers}} if said.fallback.max_layers else {}
     return {
         "approach": said.approach,
         "backend": said.backend,
@@ -79,7 +89,24 @@ def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -
         "ignored_scope": list(recipe.ignored_scope),
         "non_traceable": list(recipe.non_traceable),
         "seed": seed,
+        **fallback,
     }
+
+
+def with_ignored(config: ModelConfig, names: Sequence[str]) -> ModelConfig:
+    """Give a configuration whose recipe keeps these modules float as well."""
+    said = config.quantization
+    return replace(config, quantization=replace(said, ignored_scope=(*said.ignored_scope, *names)))
+
+
+def as_configured(described: dict[str, Any]) -> dict[str, Any]:
+    """Give a recipe as `describe` gave it, before a fallback added to what it ignores."""
+    found = described.get("fallback", {})
+    if "ignored_scope" not in found:
+        return described
+    ignored = described["ignored_scope"]
+    configured = ignored[: len(ignored) - len(found["ignored_scope"])]
+    return {**described, "ignored_scope": configured, "fallback": {"max_layers": found["max_layers"]}}
 
 
 def choose_calibration(config: ModelConfig, registry: Registry, inputs: Inputs, seed: int) -> list[int]:

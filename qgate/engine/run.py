@@ -8,16 +8,18 @@ from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
+from qgate.engine.advice import advice, missed_metrics
 from qgate.engine.artifact import artifact_bytes, float_bytes, load_artifact, write_artifact
 from qgate.engine.collapse import check_collapse
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, evaluate
 from qgate.engine.explain import kernels, slowest
+from qgate.engine.fallback.find import Case, find_fallback
 from qgate.engine.figures import Comparison, size_figures
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
 from qgate.engine.progress import StepClock
-from qgate.engine.quantize import choose_calibration, describe, quantize
+from qgate.engine.quantize import choose_calibration, describe, quantize, with_ignored
 from qgate.engine.regression import with_regressions
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
@@ -27,13 +29,14 @@ from qgate.results import Artifact, ModelResult
 from qgate.statistics import judge_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     import torch
 
     from qgate.blessed import Entry
     from qgate.config.model import GateConfig, ModelConfig, ThresholdConfig
+    from qgate.engine.fallback.find import Fallback
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.plugins import Registry
@@ -113,7 +116,9 @@ class Run:
         """Quantize and write the artifact, nothing more. Raises `QGateError`."""
         with self._torch_state():
             inputs = self._load(open_inputs)
-            return self._write_artifact(inputs, self._choose_calibration(inputs), output)
+            chosen = self._choose_calibration(inputs)
+            evaluation = fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
+            return self._produce(self._case(inputs, chosen, evaluation, output))
 
     def _torch_state(self) -> Any:
         return torch_state(seed=self.config.qgate.seed, num_threads=self.config.qgate.num_threads)
@@ -123,7 +128,8 @@ class Run:
         chosen = self._choose_calibration(inputs)
         evaluation = self._check_overlap(inputs, chosen)
         path = self.config.qgate.artifacts / f"{self.model.name}.pt"
-        self.artifact = self._write_artifact(inputs, chosen, path)
+        case = self._case(inputs, chosen, evaluation, path, timed=timing)
+        self.artifact = self._produce(case)
         with self.clock.step("reload"):
             int8 = self._load_int8(path)
             floats = float_forms(
@@ -139,6 +145,7 @@ class Run:
         if timing and "speedup" in self.model.thresholds:
             self._time({**floats, "int8": int8}, inputs.loaded.example_inputs)
             self._blame_layers(inputs.loaded, path)
+        self._advise(case)
 
     def _load(self, open_inputs: Callable[[], Inputs]) -> Inputs:
         with self.clock.step("load"):
@@ -165,9 +172,60 @@ class Run:
         self.notes += [note] if note else []
         return evaluation
 
-    def _write_artifact(self, inputs: Inputs, chosen: list[int], path: Path) -> Artifact:
-        reference, recipe = quantize(self.model, self.registry, inputs, chosen, self.clock)
-        self.quantization = describe(self.model, recipe, len(chosen), self.config.qgate.seed)
+    def _case(
+        self, inputs: Inputs, chosen: list[int], evaluation: list[str], path: Path, *, timed: bool = True
+    ) -> Case:
+        return Case(self.model, self.config.qgate, self.registry, inputs, chosen, evaluation, path, timed)
+
+    def _produce(self, case: Case) -> Artifact:
+        """Write the artifact; where limits on accuracy demand it, and the recipe allows, with some layers float."""
+        artifact = self._write_artifact(case.inputs, case.chosen, case.artifact, self.model)
+        max_layers = self.model.quantization.fallback.max_layers
+        found = self._find_fallback(case, max_layers) if max_layers else None
+        if not found:
+            return artifact
+        self.notes += [str(found)] if str(found) else []
+        described = {**self.quantization["fallback"], **found.described()}
+        if found.layers:
+            model = with_ignored(self.model, found.ignored_scope)
+            artifact = self._write_artifact(case.inputs, case.chosen, case.artifact, model, described)
+        self.quantization["fallback"] = described
+        return artifact
+
+    def _find_fallback(self, case: Case, max_layers: int) -> Fallback | None:
+        try:
+            with self.clock.step("fallback") as progress:
+                return find_fallback(case, max_layers, progress)
+        except Exception as error:  # noqa: BLE001  # the recipe as it is can be judged, whatever the search runs into
+            said = str(error) if isinstance(error, QGateError) else brief(error)
+            self.notes.append(f"fallback: no layer is kept float: {said}")
+            return None
+
+    def _advise(self, case: Case) -> None:
+        """Find the layers to look at, and those to keep float, where a limit on accuracy is missed."""
+        missed = missed_metrics(case, self.metrics)
+        if not missed:
+            return
+        try:
+            with self.clock.step("explain") as progress:
+                given = advice(case, progress)
+            self.metrics.update({name: {**self.metrics[name], **given} for name in missed})
+        except Exception as error:  # noqa: BLE001  # the limit is missed, whatever the search runs into
+            self.notes.append(f"which layers cost most accuracy could not be found out: {brief(error)}")
+
+    def _write_artifact(
+        self,
+        inputs: Inputs,
+        chosen: Sequence[int],
+        path: Path,
+        model: ModelConfig,
+        fallback: dict[str, Any] | None = None,
+    ) -> Artifact:
+        """Quantize and write; `fallback` is what to say of layers that `model` ignores and the recipe does not."""
+        reference, recipe = quantize(model, self.registry, inputs, chosen, self.clock)
+        self.quantization = describe(model, recipe, len(chosen), self.config.qgate.seed)
+        if fallback:
+            self.quantization["fallback"] = fallback
         header = {
             "model": self.model.name,
             "qgate_version": __version__,

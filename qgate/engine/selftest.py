@@ -19,6 +19,7 @@ from qgate.engine.run import Run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from qgate.engine.fallback.find import Case
     from qgate.engine.gate import Gate
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
@@ -125,8 +126,11 @@ class FaultyRun(Run):
         inputs = self._open()
         return self._fault.inputs(inputs) if self._fault.inputs else inputs
 
-    def _write_artifact(self, inputs: Inputs, chosen: list[int], path: Path) -> Artifact:  # noqa: ARG002  # the run's
+    def _produce(self, case: Case) -> Artifact:  # noqa: ARG002  # the run's
         return self._written
+
+    def _advise(self, case: Case) -> None:
+        """Leave it out: what to do about a planted fault is known."""
 
     def _load_int8(self, path: Path) -> torch.nn.Module:  # noqa: ARG002  # the run's
         int8 = super()._load_int8(self._faulty)

@@ -72,7 +72,13 @@ class Fallback:
             {"layer": item.layer, "snr": _decibels(item.noise), "seconds": item.seconds, "bytes": item.bytes}
             for item in self.layers
         ]
-        return {"layers": layers, "measured_on": self.measured_on, "reason": self.reason or None}
+        ignored = list(self.ignored_scope)
+        return {
+            "layers": layers,
+            "ignored_scope": ignored,
+            "measured_on": self.measured_on,
+            "reason": self.reason or None,
+        }
 
     def __str__(self) -> str:
         """Say what was found in a sentence, "" where nothing had to be."""

@@ -1,0 +1,44 @@
+"""What a user may do about a limit on accuracy that is missed: the layers to look at, and those to keep float."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qgate.engine.accuracy import noisiest
+from qgate.engine.fallback.find import find_fallback
+from qgate.engine.judge import judge
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from qgate.engine.fallback.find import Case
+    from qgate.engine.progress import Progress
+
+__all__ = ["advice", "missed_metrics"]
+
+_NAMED = 3
+_MAX_LAYERS = 3  # float ones that are proposed: with more, another recipe is the better advice
+
+
+def missed_metrics(case: Case, metrics: Mapping[str, dict[str, Any]]) -> list[str]:
+    """Name the metrics of accuracy that miss a limit."""
+    tables = [table for table in case.model.limit_tables if table.metric in case.registry.metrics]
+    verdicts = judge(tables, metrics, "", len(case.judged))
+    return list(dict.fromkeys(verdict.metric for verdict in verdicts if verdict.status == "failed"))
+
+
+def advice(case: Case, progress: Progress) -> dict[str, Any]:
+    """Give the `noisiest` layers with their own ratios in dB, and the `ignored_scope` with which limits would hold.
+
+    The latter is missing where none was found, or where the recipe has a fallback, which then has found none.
+    """
+    layers = noisiest(case.inputs, case.chosen, case.artifact, case.registry)[:_NAMED]
+    given: dict[str, Any] = {"noisiest": [{"layer": layer.layer, "snr": layer.alone.snr} for layer in layers]}
+    recipe = case.model.quantization
+    if recipe.fallback.max_layers:
+        return given
+    found = find_fallback(case, _MAX_LAYERS, progress)
+    if found.layers:
+        given["ignored_scope"] = [*recipe.ignored_scope, *found.ignored_scope]
+        given["ignored_scope_by"] = found.measured_on
+    return given
