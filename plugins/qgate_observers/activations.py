@@ -141,4 +141,7 @@ def least_of(
 
 def _around(root: float, radius: float) -> torch.Tensor:
     """Give candidates in descending order, so that of equal errors the widest range wins."""
-    return torch.linspace(root + radius, root - radius, 17, dtype=torch.float64).clamp(0, 1).unique().flip(0)
+    candidates: torch.Tensor = (
+        torch.linspace(root - radius, root + radius, 17, dtype=torch.float64).clamp(0, 1).unique()
+    )
+    return candidates.flip(0)
