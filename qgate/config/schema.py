@@ -118,7 +118,7 @@ def _type(annotation: Any) -> dict[str, Any]:
         return {"anyOf": [_type(option) for option in get_args(annotation)]}
     if get_origin(annotation) is dict:
         return {"type": "object", "minProperties": 1, "additionalProperties": _type(get_args(annotation)[1])}
-    if is_dataclass(annotation):
+    if isinstance(annotation, type) and is_dataclass(annotation):
         return _table(keys_of(annotation))
     if get_origin(annotation) is tuple:
         return {"type": "array", "items": _type(get_args(annotation)[0])}
