@@ -14,6 +14,7 @@ SCHEMA_VERSION = 1
 # What the core measures itself, for any model.
 CORE_METRICS = ("size_reduction", "speedup")
 
+WeightRounding = Literal["nearest", "gptq"]
 BaselineForm = Literal["eager", "channels_last", "frozen", "fastest"]
 
 
@@ -97,6 +98,9 @@ class QuantizationConfig:
     activation: ObserverConfig = ObserverConfig("histogram")
     weight: ObserverConfig = ObserverConfig("per_channel_minmax")
     reduce_range: bool | Literal["auto"] = "auto"
+    equalization: bool = False
+    weight_rounding: WeightRounding = "nearest"
+    bias_correction: bool = False
     ignored_scope: tuple[str, ...] = ()
     non_traceable: tuple[str, ...] = ()
     fallback: FallbackConfig = FallbackConfig()

@@ -46,7 +46,8 @@ def _blame(
 ) -> str:
     recipe = read_header(artifact)["quantization"]
     backend = registry.backends.get(recipe["backend"])()
-    floats = float_graph(module, backend.backend_config(), recipe["non_traceable"])
+    equalized = inputs if recipe.get("equalization") else None
+    floats = float_graph(module, backend.backend_config(), recipe["non_traceable"], equalized)
     reference = load_reference(artifact)
     errors = layer_errors(floats, reference, inputs)
     bad = next((error for error in errors if not error.finite), None) or next(filter(_is_bad, errors), None)

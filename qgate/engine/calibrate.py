@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qgate.engine.progress import Progress
     from qgate.protocols import Calibrator, Dataset, LoadedModel
 
-__all__ = ["calibrate", "select_samples"]
+__all__ = ["calibrate", "preprocessed", "select_samples"]
 
 _AHEAD = 4
 
@@ -39,7 +39,7 @@ def calibrate(
 ) -> None:
     """Run the chosen samples through the observed module, one after another; a second thread reads ahead."""
     with torch.no_grad():
-        for index, inputs in zip(chosen, _inputs(loaded, dataset, chosen), strict=True):
+        for index, inputs in zip(chosen, preprocessed(loaded, dataset, chosen), strict=True):
             try:
                 observed(*(value.clone() for value in inputs))  # in place, a model would change the data set itself
             except Exception as error:
@@ -47,7 +47,9 @@ def calibrate(
             progress.advance()
 
 
-def _inputs(loaded: LoadedModel, dataset: Dataset, chosen: Sequence[int]) -> Iterator[Any]:
+def preprocessed(loaded: LoadedModel, dataset: Dataset, chosen: Sequence[int]) -> Iterator[Any]:
+    """Give the module's inputs for the chosen samples, one after another; a second thread reads ahead."""
+
     def read(index: int) -> Any:
         sample = read_sample(dataset, index)
         try:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qgate.engine.calibrate import calibrate, select_samples
+from qgate.engine.correct import correct_graph, corrects
 from qgate.errors import QuantizationError
 from qgate.quantization.prepare import Recipe, convert, prepare
 
@@ -56,6 +57,9 @@ def resolve(config: ModelConfig, registry: Registry, backend: Backend, byte_scal
         non_traceable=said.non_traceable,
         byte_scale=byte_scale,
         float_outputs=getattr(backend, "float_outputs", False),
+        equalization=said.equalization,
+        weight_rounding=said.weight_rounding,
+        bias_correction=said.bias_correction,
     )
     _check_options(config, recipe.activation, recipe.activation_options)
     _check_options(config, recipe.weight, recipe.weight_options)
@@ -86,6 +90,9 @@ def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -
         "activation": {"observer": said.activation.observer, **said.activation.options},
         "weight": {"observer": said.weight.observer, **said.weight.options},
         "reduce_range": recipe.reduce_range,
+        "equalization": recipe.equalization,
+        "weight_rounding": recipe.weight_rounding,
+        "bias_correction": recipe.bias_correction,
         "ignored_scope": list(recipe.ignored_scope),
         "non_traceable": list(recipe.non_traceable),
         "seed": seed,
@@ -130,4 +137,7 @@ def quantize(
     with clock.step("calibrate", len(chosen)) as progress:
         calibrate(observed, inputs.loaded, inputs.calibration, chosen, progress)
     with clock.step("quantize"):
-        return convert(observed, backend.backend_config()), recipe
+        reference = convert(observed, backend.backend_config())
+    if corrects(recipe):
+        correct_graph(reference, recipe, inputs, chosen, clock)
+    return reference, recipe

@@ -36,7 +36,8 @@ class Variants:
         """Read an artifact of a model. Raises `ArtifactError`."""
         recipe = read_header(artifact)["quantization"]
         backend = registry.backends.get(recipe["backend"])()
-        floats = float_graph(loaded.module, backend.backend_config(), recipe["non_traceable"])
+        equalized = loaded.example_inputs if recipe.get("equalization") else None
+        floats = float_graph(loaded.module, backend.backend_config(), recipe["non_traceable"], equalized)
         return cls(floats, load_reference(artifact), backend, loaded.example_inputs)
 
     @property

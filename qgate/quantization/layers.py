@@ -12,6 +12,7 @@ from torch.ao.quantization.fx.fuse import fuse
 from torch.ao.quantization.fx.tracer import QuantizationTracer
 from torch.fx.node import map_aggregate
 
+from qgate.quantization.corrections.equalization import equalize
 from qgate.quantization.prepare import matching, quiet_torch_ao
 from qgate.quantization.readers import ELEMENTWISE
 
@@ -51,14 +52,22 @@ class LayerError:
     span: tuple[float, float] | None = None
 
 
-def float_graph(module: torch.nn.Module, config: BackendConfig, non_traceable: Sequence[str] = ()) -> FloatGraph:
-    """Trace a float32 module and fuse what the backend fuses: its nodes have the names of the reference graph's."""
+def float_graph(
+    module: torch.nn.Module, config: BackendConfig, non_traceable: Sequence[str] = (), equalized: Inputs | None = None
+) -> FloatGraph:
+    """Trace a float32 module and fuse what the backend fuses: its nodes have the names of the reference graph's.
+
+    Where that was equalized, its layers are only comparable with `equalized` ones; example inputs are needed for that.
+    """
     module = copy.deepcopy(module).eval()
     tracer = QuantizationTracer(matching(module, non_traceable, "non_traceable"), [])
     with quiet_torch_ao():
         traced = torch.fx.GraphModule(module, tracer.trace(module))
         names = {node.name: _name(node, tracer.node_name_to_scope[node.name][0]) for node in traced.graph.nodes}
-        return FloatGraph(fuse(traced, is_qat=False, backend_config=config), names)
+        fused = fuse(traced, is_qat=False, backend_config=config)
+        if equalized is not None:
+            equalize(fused, equalized)
+        return FloatGraph(fused, names)
 
 
 def _name(node: torch.fx.Node, scope: str) -> str:

@@ -21,6 +21,7 @@ from torch.ao.quantization.observer import FixedQParamsObserver
 from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_fx
 
 from qgate.errors import QuantizationError, TraceError
+from qgate.quantization.corrections.equalization import equalize
 from qgate.quantization.observers import REDUCED_ACTIVATION, WeightObserver
 from qgate.quantization.readers import (
     leave_outputs_float,
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
     from torch.ao.quantization.backend_config import BackendConfig
 
+    from qgate.config.model import WeightRounding
     from qgate.quantization.observers import Observer
 
 _CONVOLUTION = {"input": None, "weight": None, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
@@ -68,6 +70,7 @@ class Recipe:
     `reduce_range` keeps products of two 8-bit values small enough for kernels that add two of them in 16 bits. Patterns
     are shell-style and match names of modules and of all that is in them. With `byte_scale`, inputs are bytes times
     it; with `float_outputs`, what kernels may leave float is not quantized: the last layers' results, and summands.
+    The last three are corrections: `prepare` equalizes, the others change a reference graph.
     """
 
     activation: type[Observer]
@@ -79,6 +82,9 @@ class Recipe:
     non_traceable: tuple[str, ...] = ()
     byte_scale: float | None = None
     float_outputs: bool = False
+    equalization: bool = False
+    weight_rounding: WeightRounding = "nearest"
+    bias_correction: bool = False
 
 
 def prepare(
@@ -100,6 +106,8 @@ def prepare(
         prepared = prepare_fx(clone, mapping, example_inputs, prepare_custom_config=custom, backend_config=config)
     _check_folding(prepared, module)
     read_overwritten(prepared)
+    if recipe.equalization:
+        equalize(prepared, example_inputs)
     if recipe.float_outputs:
         share_scales(prepared)
         leave_outputs_float(prepared)

@@ -23,6 +23,7 @@ __all__ = [
     "read_overwritten",
     "read_through",
     "reduce_activations",
+    "shapes",
     "share_scales",
     "take_bytes",
 ]
@@ -188,14 +189,14 @@ def leave_summands_float(prepared: torch.fx.GraphModule, example_inputs: tuple[t
     The convolution's kernel adds before it quantizes.
     """
     modules: Modules = dict(prepared.named_modules(remove_duplicate=False))
-    shapes = _shapes(prepared, example_inputs)
+    shape = shapes(prepared, example_inputs)
     for total in list(prepared.graph.nodes):
         if total.target not in _SUMS or total.kwargs or len(total.all_input_nodes) != len(total.args):
             continue
         earlier, later = sorted(total.all_input_nodes)
         ends = (_source(earlier, modules), later)
         observed = all(isinstance(modules.get(str(node.target)), ActivationObserver) for node in ends)
-        if not observed or len(later.users) > 1 or shapes[earlier] != shapes[later]:
+        if not observed or len(later.users) > 1 or shape[earlier] != shape[later]:
             continue
         layer = modules.get(str(later.args[0].target))
         if type(layer) is torch.nn.Conv2d and len(later.args[0].users) == 1:
@@ -208,7 +209,7 @@ def _leave_out(node: torch.fx.Node) -> None:
     node.graph.erase_node(node)
 
 
-def _shapes(prepared: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> dict[torch.fx.Node, Any]:
+def shapes(prepared: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> dict[torch.fx.Node, Any]:
     """Give the shape of what each node gives, by running a copy, so that nothing is observed."""
     found: dict[torch.fx.Node, Any] = {}
     nodes = list(prepared.graph.nodes)
