@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from qgate.engine.digest import digest
 from qgate.errors import ArtifactError, QGateError
 from qgate.files import write_atomically
 from qgate.quantization.codec import decode, encode
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "artifact_bytes",
+    "content_sha256",
     "edited_bytes",
     "float_bytes",
     "load_artifact",
@@ -84,6 +86,13 @@ def edited_bytes(path: Path, edit: Callable[[dict[str, torch.Tensor]], None]) ->
     contents = _read(path)
     edit(contents.tensors)
     return _pack(contents)
+
+
+def content_sha256(path: Path) -> str:
+    """Hash what an artifact computes, whenever it was made: graph, tensors and backend. Raises `ArtifactError`."""
+    contents = _read(path)
+    run_by = [contents.header["quantization"]["backend"], contents.header.get("byte_scale")]
+    return digest([contents.graph, contents.tensors, run_by])
 
 
 def read_header(path: Path | str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from qgate.engine.evaluate import Arms
+    from qgate.engine.evaluate import Modules
     from qgate.engine.load import Inputs
     from qgate.plugins import Registry
     from qgate.protocols import LoadedModel, Sample
@@ -39,7 +39,7 @@ _MIN_SNR = 1.0
 _MAX_VALUES = 2**16  # of an output; they are drawn
 
 
-def check_collapse(inputs: Inputs, chosen: Sequence[int], arms: Arms, artifact: Path, registry: Registry) -> None:
+def check_collapse(inputs: Inputs, chosen: Sequence[int], arms: Modules, artifact: Path, registry: Registry) -> None:
     """Run a few of the chosen calibration samples through both arms, `float32` and `int8`.
 
     Raises `CollapseError`, which names the layer that is first to go wrong, where int8 holds NaN, gives values that are
@@ -75,7 +75,7 @@ class _Trial:
     int8: Any
 
     @classmethod
-    def run(cls, inputs: Inputs, index: int, arms: Arms) -> _Trial:
+    def run(cls, inputs: Inputs, index: int, arms: Modules) -> _Trial:
         sample = read_sample(inputs.calibration, index)
         with naming("preprocess", sample):
             batch, context = inputs.loaded.preprocess(sample.input)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import traceback
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import torch
 
@@ -14,21 +15,45 @@ from qgate.engine.digest import digest
 from qgate.errors import DataError, ModelError, PluginError, QGateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Sequence
 
     from qgate.engine.progress import Progress
     from qgate.protocols import Dataset, LoadedModel, Metric, Sample
 
-__all__ = ["Arms", "brief", "compares_with_float32", "evaluate", "naming", "postprocess", "read_sample", "run_arm"]
+__all__ = [
+    "Arms",
+    "Modules",
+    "Watcher",
+    "brief",
+    "compares_with_float32",
+    "evaluate",
+    "naming",
+    "postprocess",
+    "predict",
+    "read_sample",
+    "run_arm",
+]
 
-Arms = dict[str, torch.nn.Module]
+Modules = Mapping[str, torch.nn.Module]
+# An arm is a module, or its predictions of all samples, where they are known.
+Arms = Mapping[str, "torch.nn.Module | Sequence[Any]"]
+
+
+class Watcher(Protocol):
+    """Takes predictions in, as metrics do."""
+
+    name: ClassVar[str]
+
+    def update(self, sample_id: str, prediction: Any, target: Any) -> None:
+        """Take one sample in."""
+        ...
 
 
 def evaluate(
     loaded: LoadedModel,
     arms: Arms,
     dataset: Dataset,
-    metrics: Mapping[str, Mapping[str, Metric]],
+    metrics: Mapping[str, Mapping[str, Watcher]],
     progress: Progress,
 ) -> list[str]:
     """Update `metrics[arm][name]` with every arm's predictions, sample by sample in the data set's order.
@@ -39,7 +64,10 @@ def evaluate(
     each with the thread count that torch has now, so that reading, forward passes and postprocessing overlap.
     """
     targets: list[str] = []
-    for sample, predictions in _predictions(loaded, arms, dataset):
+    running = {arm: module for arm, module in arms.items() if isinstance(module, torch.nn.Module)}
+    known = {arm: values for arm, values in arms.items() if not isinstance(values, torch.nn.Module)}
+    for index, (sample, computed) in enumerate(_predictions(loaded, running, dataset)):
+        predictions = {**computed, **{arm: values[index] for arm, values in known.items()}}
         for arm, prediction in predictions.items():
             for metric in metrics[arm].values():
                 compared = predictions["float32"] if compares_with_float32(metric) else sample.target
@@ -49,19 +77,19 @@ def evaluate(
     return targets
 
 
-def _predictions(loaded: LoadedModel, arms: Arms, dataset: Dataset) -> Iterator[tuple[Sample, dict[str, Any]]]:
+def _predictions(loaded: LoadedModel, arms: Modules, dataset: Dataset) -> Iterator[tuple[Sample, dict[str, Any]]]:
     threads = torch.get_num_threads()
 
-    def predict(index: int) -> tuple[Sample, dict[str, Any]]:
+    def work(index: int) -> tuple[Sample, dict[str, Any]]:
         sample = read_sample(dataset, index)
         with torch.inference_mode():
-            return sample, _predict(loaded, arms, sample)
+            return sample, predict(loaded, arms, sample) if arms else {}
 
     workers = max(1, _cores() // threads)
     # The thread count is a setting of each thread in OpenMP, so each worker sets its own.
     with ThreadPoolExecutor(workers, "qgate", torch.set_num_threads, (threads,)) as pool:
         try:
-            yield from pool.map(predict, range(len(dataset)))
+            yield from pool.map(work, range(len(dataset)))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -83,7 +111,8 @@ def brief(error: Exception) -> str:
     return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno}, in {frame.name})"
 
 
-def _predict(loaded: LoadedModel, arms: Arms, sample: Sample) -> dict[str, Any]:
+def predict(loaded: LoadedModel, arms: Modules, sample: Sample) -> dict[str, Any]:
+    """Give each arm's prediction of a sample. Raises `ModelError`, which names arm and sample."""
     with naming("preprocess", sample):
         inputs, context = loaded.preprocess(sample.input)
     predictions = {}
@@ -116,7 +145,7 @@ def naming(step: str, sample: Sample) -> Iterator[None]:
         raise ModelError(f'{step} failed at sample "{sample.id}": {brief(error)}') from error
 
 
-def compares_with_float32(metric: Metric | type[Metric]) -> bool:
+def compares_with_float32(metric: Watcher | type[Metric]) -> bool:
     """Say whether a metric compares with float32's predictions and needs no targets. Raises `PluginError`."""
     said = getattr(metric, "compares_with", "targets")
     if said not in ("float32", "targets"):
@@ -124,7 +153,7 @@ def compares_with_float32(metric: Metric | type[Metric]) -> bool:
     return bool(said == "float32")
 
 
-def _update(metric: Metric, sample_id: str, prediction: Any, compared: Any, arm: str) -> None:
+def _update(metric: Watcher, sample_id: str, prediction: Any, compared: Any, arm: str) -> None:
     try:
         metric.update(sample_id, prediction, compared)
     except QGateError:

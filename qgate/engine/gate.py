@@ -113,9 +113,10 @@ class Gate:
         model = self._model(name)
         return self._new_run(model, progress).exported(lambda: self._open(model), output)
 
-    def writing_to(self, folder: Path) -> Gate:
-        """Give a gate of the same models and data that writes its results and artifacts into `folder`."""
-        settings = replace(self.config.qgate, results=folder / "results.json", artifacts=folder)
+    def writing_to(self, folder: Path, cache: Path | None = None) -> Gate:
+        """Give a gate of the same models and data that writes into `folder`, and to a `cache` of its own or to ours."""
+        cache = cache or self.config.qgate.cache
+        settings = replace(self.config.qgate, results=folder / "results.json", artifacts=folder, cache=cache)
         config = replace(self.config, qgate=settings)
         other = Gate(config, self.registry, self.models, timing=self._timing, update_blessed=False)
         other._inputs = self._inputs

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +15,15 @@ from qgate.engine.collapse import check_collapse
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, evaluate
 from qgate.engine.explain import kernels, slowest
-from qgate.engine.fallback.find import Case, find_fallback
+from qgate.engine.fallback.find import Case, Fallback, find_fallback
+from qgate.engine.fallback.search import Candidate
 from qgate.engine.figures import Comparison, size_figures
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
 from qgate.engine.progress import StepClock
-from qgate.engine.quantize import choose_calibration, describe, quantize, with_ignored
+from qgate.engine.quantize import choose_calibration, describe, with_ignored
 from qgate.engine.regression import with_regressions
+from qgate.engine.reuse import Reuse, relevant
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
 from qgate.errors import QGateError
@@ -36,9 +39,10 @@ if TYPE_CHECKING:
 
     from qgate.blessed import Entry
     from qgate.config.model import GateConfig, ModelConfig, ThresholdConfig
-    from qgate.engine.fallback.find import Fallback
+    from qgate.engine.evaluate import Arms, Watcher
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
+    from qgate.engine.recording import Recording
     from qgate.plugins import Registry
     from qgate.protocols import LoadedModel, Metric
 
@@ -61,6 +65,8 @@ class Run:
         self.registry = registry
         self.environment = environment
         self.clock = StepClock(progress)
+        self.reuse = Reuse(config, model, registry, environment)
+        self._floats: dict[str, torch.nn.Module] = {}
         self.quantization: dict[str, Any] = {}
         self.artifact: Artifact | None = None
         self.kernels: dict[str, int] = {}
@@ -107,9 +113,10 @@ class Run:
             metrics=self.metrics,
             verdicts=verdicts,
             seconds={**self.clock.seconds, "total": time.perf_counter() - begin},
-            notes=tuple(self.notes),
+            notes=(*self.notes, *self.reuse.notes),
             conditions=self.conditions,
             calibration_overlap=self.calibration_overlap,
+            cached=self.reuse.used,
         )
 
     def exported(self, open_inputs: Callable[[], Inputs], output: Path) -> Artifact:
@@ -130,20 +137,18 @@ class Run:
         path = self.config.qgate.artifacts / f"{self.model.name}.pt"
         case = self._case(inputs, chosen, evaluation, path, timed=timing)
         self.artifact = self._produce(case)
+        written = replace(case, artifact=self.config.path.parent / self.artifact.path)
         with self.clock.step("reload"):
             int8 = self._load_int8(path)
-            floats = float_forms(
-                inputs.loaded.module, inputs.loaded.example_inputs, self.model.quantization.non_traceable
-            )
-            self._name_kernels(path, inputs.loaded.example_inputs)
+            recordings = self._recordings(written, int8)
+            arms = self._arms(inputs.loaded, int8, recordings)
+            self._name_kernels(case)
         self.metrics["size_reduction"] = size_figures(float_bytes(inputs.loaded.module), self.artifact.bytes)
-        arms = {"float32": floats.get("frozen", floats["eager"]), "int8": int8}
         with self.clock.step("collapse"):
-            written = self.config.path.parent / self.artifact.path
-            check_collapse(inputs, chosen, arms, written, self.registry)
-        self._evaluate(inputs, arms, evaluation)
+            self._check_collapse(written, int8)
+        self._evaluate(inputs, arms, evaluation, recordings)
         if timing and "speedup" in self.model.thresholds:
-            self._time({**floats, "int8": int8}, inputs.loaded.example_inputs)
+            self._time(inputs.loaded, int8)
             self._blame_layers(inputs.loaded, path)
         self._advise(case)
 
@@ -154,9 +159,38 @@ class Run:
     def _load_int8(self, path: Path) -> torch.nn.Module:
         return load_artifact(path, registry=self.registry)
 
-    def _name_kernels(self, path: Path, example_inputs: tuple[torch.Tensor, ...]) -> None:
+    def _recordings(self, case: Case, int8: torch.nn.Module) -> dict[str, Recording]:
+        float32 = self.reuse.recording("float32", case.inputs.loaded.module, case.inputs)
+        return {"float32": float32, "int8": self.reuse.recording("int8", int8, case.inputs, case.artifact)}
+
+    def _arms(self, loaded: LoadedModel, int8: torch.nn.Module, recordings: Mapping[str, Recording]) -> Arms:
+        """Give the arms as they are evaluated: what they are known to predict, or else what is run."""
+        known = {arm: recording.known for arm, recording in recordings.items() if recording.known is not None}
+        if "float32" in known:
+            return {"int8": int8, **known}
+        forms = self._float_forms(loaded)
+        return {"float32": forms.get("frozen", forms["eager"]), "int8": int8, **known}
+
+    def _float_forms(self, loaded: LoadedModel) -> dict[str, torch.nn.Module]:
+        """Give the forms of float32, made where they are first needed: to predict, or else to be timed."""
+        if not self._floats:
+            kept_whole = self.model.quantization.non_traceable
+            self._floats = float_forms(loaded.module, loaded.example_inputs, kept_whole)
+        return self._floats
+
+    def _check_collapse(self, case: Case, int8: torch.nn.Module) -> None:
+        """Check for collapse, unless the artifact is one that has passed."""
+        arms = {"float32": case.inputs.loaded.module, "int8": int8}
+        self.reuse.found(
+            "collapse", case, lambda: check_collapse(case.inputs, case.chosen, arms, case.artifact, self.registry)
+        )
+
+    def _name_kernels(self, case: Case) -> None:
+        example_inputs = case.inputs.loaded.example_inputs
         try:
-            self.kernels = kernels(path, self.registry, example_inputs)
+            self.kernels = self.reuse.found(
+                "kernels", case, lambda: kernels(case.artifact, self.registry, example_inputs)
+            )
         except Exception as error:  # noqa: BLE001  # a run that can be judged is judged, with or without their names
             self.notes.append(f"which kernels ran could not be told: {brief(error)}")
 
@@ -195,7 +229,13 @@ class Run:
     def _find_fallback(self, case: Case, max_layers: int) -> Fallback | None:
         try:
             with self.clock.step("fallback") as progress:
-                return find_fallback(case, max_layers, progress)
+                return self.reuse.found(
+                    "fallback",
+                    case,
+                    lambda: find_fallback(case, max_layers, progress),
+                    [max_layers, *self._judged_by(case)],
+                    (Fallback, Candidate),
+                )
         except Exception as error:  # noqa: BLE001  # the recipe as it is can be judged, whatever the search runs into
             said = str(error) if isinstance(error, QGateError) else brief(error)
             self.notes.append(f"fallback: no layer is kept float: {said}")
@@ -208,10 +248,17 @@ class Run:
             return
         try:
             with self.clock.step("explain") as progress:
-                given = advice(case, progress)
+                depends_on = [missed, *self._judged_by(case)]
+                given = self.reuse.found("advice", case, lambda: advice(case, progress), depends_on)
             self.metrics.update({name: {**self.metrics[name], **given} for name in missed})
         except Exception as error:  # noqa: BLE001  # the limit is missed, whatever the search runs into
             self.notes.append(f"which layers cost most accuracy could not be found out: {brief(error)}")
+
+    def _judged_by(self, case: Case) -> list[Any]:
+        """Give what decides which layers are best kept float: the limits, and how sure they must hold."""
+        settings = self.config.qgate
+        tables = [relevant(table) for table in self.model.thresholds.values()]
+        return [tables, settings.confidence, settings.on_inconclusive, case.limits_speed]
 
     def _write_artifact(
         self,
@@ -222,7 +269,7 @@ class Run:
         fallback: dict[str, Any] | None = None,
     ) -> Artifact:
         """Quantize and write; `fallback` is what to say of layers that `model` ignores and the recipe does not."""
-        reference, recipe = quantize(model, self.registry, inputs, chosen, self.clock)
+        reference, recipe = self.reuse.quantized(model, inputs, chosen, self.clock)
         self.quantization = describe(model, recipe, len(chosen), self.config.qgate.seed)
         if fallback:
             self.quantization["fallback"] = fallback
@@ -242,11 +289,18 @@ class Run:
             written = write_artifact(path, content)
         return Artifact(os.path.relpath(path, self.config.path.parent), written.bytes, written.sha256)
 
-    def _evaluate(self, inputs: Inputs, arms: dict[str, torch.nn.Module], fingerprints: list[str]) -> None:
+    def _evaluate(
+        self, inputs: Inputs, arms: Arms, fingerprints: list[str], recordings: Mapping[str, Recording]
+    ) -> None:
         """Measure accuracy, and note the conditions; `fingerprints` are those of the evaluation samples."""
         metrics = {arm: self._new_metrics(arm, inputs.loaded.class_names) for arm in arms}
+        watchers: dict[str, dict[str, Watcher]] = {
+            arm: {"recording": recordings[arm], **each} for arm, each in metrics.items()
+        }
         with self.clock.step("evaluate", len(inputs.evaluation)) as progress:
-            targets = evaluate(inputs.loaded, arms, inputs.evaluation, metrics, progress)
+            targets = evaluate(inputs.loaded, arms, inputs.evaluation, watchers, progress)
+            for recording in recordings.values():
+                self.reuse.store(recording)
         self.num_evaluation_samples = len(inputs.evaluation)
         self.conditions = self._conditions(digest([fingerprints, targets]))
         with self.clock.step("metrics"):
@@ -271,11 +325,12 @@ class Run:
     def _compare_with(self, blessed: Mapping[str, Entry] | None) -> None:
         self.metrics = with_regressions(self.metrics, blessed, self.conditions, self.config.qgate.confidence)
 
-    def _time(self, forms: dict[str, torch.nn.Module], example_inputs: tuple[torch.Tensor, ...]) -> None:
+    def _time(self, loaded: LoadedModel, int8: torch.nn.Module) -> None:
         settings = self.config.qgate
         goal = Goal(self._speed_floors(), settings.confidence, settings.seed)
         with self.clock.step("timing") as progress:
-            self.metrics["speedup"] = measure(forms, example_inputs, self.model.timing, goal, progress)
+            forms = {**self._float_forms(loaded), "int8": int8}
+            self.metrics["speedup"] = measure(forms, loaded.example_inputs, self.model.timing, goal, progress)
 
     def _blame_layers(self, loaded: LoadedModel, path: Path) -> None:
         """Find the layers that cost most where the demanded speedup is not shown."""

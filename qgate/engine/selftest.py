@@ -17,12 +17,14 @@ from qgate.engine.factory import FactoryDataset
 from qgate.engine.run import Run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from qgate.engine.evaluate import Arms
     from qgate.engine.fallback.find import Case
     from qgate.engine.gate import Gate
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
+    from qgate.engine.recording import Recording
     from qgate.protocols import Metric
     from qgate.results import Artifact, ModelResult, Verdict
 
@@ -70,7 +72,7 @@ def selftest(gate: Gate, name: str, progress: Callable[[str], Progress]) -> Iter
     Raises `QGateError` where model or data cannot be opened.
     """
     with tempfile.TemporaryDirectory(prefix="qgate-selftest-") as folder:
-        sandbox = gate.writing_to(Path(folder))
+        sandbox = gate.writing_to(Path(folder), cache=Path(folder) / "cache")
         sandbox.preflight()
         control = sandbox.run(name, progress("as it is"))
         held = [verdict for verdict in control.verdicts if verdict.status == "passed"]
@@ -136,9 +138,11 @@ class FaultyRun(Run):
         int8 = super()._load_int8(self._faulty)
         return self._fault.wrap(int8) if self._fault.wrap else int8
 
-    def _evaluate(self, inputs: Inputs, arms: dict[str, torch.nn.Module], fingerprints: list[str]) -> None:
+    def _evaluate(
+        self, inputs: Inputs, arms: Arms, fingerprints: list[str], recordings: Mapping[str, Recording]
+    ) -> None:
         if self._fault.metrics != ("speedup",):
-            super()._evaluate(inputs, arms, fingerprints)
+            super()._evaluate(inputs, arms, fingerprints, recordings)
 
     def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:
         metrics = super()._new_metrics(arm, class_names)

@@ -1,0 +1,109 @@
+"""Results of earlier runs in a folder: found by what they are of, bounded in size, trusted only where whole."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
+
+from qgate.files import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Cache", "Entry"]
+
+_MAGIC = b"qgate-cache-1\n"
+_HASH_BYTES = 32
+_LENGTH_BYTES = 8
+_SUFFIX = ".entry"
+
+Key = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What was stored: a JSON-able document, the bytes that it speaks of, and when it was computed (ISO 8601)."""
+
+    document: Any
+    blob: bytes
+    created: str
+
+
+class Cache:
+    """Entries in one folder, one file each, which several processes may use at a time.
+
+    A key is JSON-able and says all that an entry depends on; it is stored with the entry and compared. A file that is
+    damaged, or that is of something else, is no entry. With more than `max_bytes`, those used longest ago go; with a
+    bound of 0 nothing is stored.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int) -> None:
+        self.folder = folder
+        self.max_bytes = max_bytes
+
+    def get(self, key: Key) -> Entry | None:
+        """Give the entry of a key; None where there is none that is whole."""
+        path = self._path(key)
+        try:
+            described, blob = _unseal(path.read_bytes())
+            entry = Entry(described["document"], blob, described["created"])
+            if described["key"] != _plain(key):
+                return None
+        except (OSError, ValueError, TypeError, LookupError):
+            return None
+        with contextlib.suppress(OSError):  # of a read-only folder, entries are still good
+            path.touch()
+        return entry
+
+    def put(self, key: Key, document: Any, blob: bytes) -> None:
+        """Store an entry whole or not at all. Raises `OSError` where the folder refuses."""
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        content = _seal({"key": key, "created": created, "document": document}, blob)
+        if len(content) <= self.max_bytes:
+            write_atomically(self._path(key), content)
+            self._evict()
+
+    def _path(self, key: Key) -> Path:
+        name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{name}{_SUFFIX}"
+
+    def _evict(self) -> None:
+        """Remove what was used longest ago, as far as the bound demands; what killed writes left counts, too."""
+        total, files = 0, []
+        for path in self.folder.iterdir():
+            with contextlib.suppress(OSError):  # a concurrent run removes files, too
+                status = path.stat()
+                files.append((status.st_mtime, status.st_size, path))
+                total += status.st_size
+        for _, size, path in sorted(files):
+            if total <= self.max_bytes:
+                return
+            with contextlib.suppress(OSError):
+                path.unlink()
+            total -= size
+
+
+def _seal(described: dict[str, Any], blob: bytes) -> bytes:
+    text = json.dumps(described).encode()
+    body = len(text).to_bytes(_LENGTH_BYTES, "little") + text + blob
+    return _MAGIC + hashlib.sha256(body).digest() + body
+
+
+def _unseal(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Undo `_seal`. Raises `ValueError` where a bit is not as it was."""
+    begin = len(_MAGIC) + _HASH_BYTES
+    body = content[begin:]
+    if content[:begin] != _MAGIC + hashlib.sha256(body).digest():
+        raise ValueError("damaged")
+    end = _LENGTH_BYTES + int.from_bytes(body[:_LENGTH_BYTES], "little")
+    described: dict[str, Any] = json.loads(body[_LENGTH_BYTES:end])
+    return described, body[end:]
+
+
+def _plain(key: Key) -> Any:
+    """Give a key as JSON gives it back."""
+    return json.loads(json.dumps(key))

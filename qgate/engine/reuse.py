@@ -1,0 +1,229 @@
+"""What a run takes from earlier ones and leaves for later ones: nothing is computed twice that cannot have changed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import torch
+
+from qgate.engine.artifact import content_sha256
+from qgate.engine.cache import Cache
+from qgate.engine.digest import digest, evaluator_settings
+from qgate.engine.evaluate import brief, naming, predict, read_sample
+from qgate.engine.overlap import fingerprints
+from qgate.engine.quantize import available_backend, quantize, resolve
+from qgate.engine.recording import Recording, replayed
+from qgate.engine.sources import code_sha256, installed_software
+from qgate.engine.storable import Packer, UnstorableError, class_name, unpack
+from qgate.errors import ArtifactError, QGateError
+from qgate.quantization.codec import decode, encode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from qgate.config.model import GateConfig, ModelConfig
+    from qgate.engine.cache import Entry, Key
+    from qgate.engine.fallback.find import Case
+    from qgate.engine.load import Inputs
+    from qgate.engine.progress import StepClock
+    from qgate.plugins import Registry
+    from qgate.protocols import Dataset, LoadedModel
+    from qgate.quantization.prepare import Recipe
+
+__all__ = ["Reuse"]
+
+T = TypeVar("T")
+
+# What decoders raise where an entry is not what a run has written.
+_MISFITS = (ArtifactError, LookupError, TypeError, ValueError)
+# Keys of configurations that say where something is said, or what nothing depends on before limits are judged.
+_IRRELEVANT = ("place", "limit_places", "fallback")
+
+
+class Reuse:
+    """The cache as one model's run uses it: `used` maps what came from it to when that was computed (ISO 8601).
+
+    Every key holds what all results depend on: the model's weights and structure, the loader's options, the code of
+    qgate, of plugins and of the model, the versions of what is installed, the machine, and the seed.
+    """
+
+    def __init__(self, config: GateConfig, model: ModelConfig, registry: Registry, environment: dict[str, Any]) -> None:
+        self.used: dict[str, str] = {}
+        self.notes: dict[str, None] = {}
+        self._settings = config.qgate
+        self._model = model
+        self._registry = registry
+        self._environment = environment
+        self._cache = Cache(config.qgate.cache, config.qgate.cache_bytes)
+        self._conditions: Key = {}
+
+    def quantized(
+        self, model: ModelConfig, inputs: Inputs, chosen: Sequence[int], clock: StepClock
+    ) -> tuple[torch.fx.GraphModule, Recipe]:
+        """Give the calibrated reference graph and the recipe, as `quantize` does."""
+        backend = available_backend(model, self._registry)
+        recipe = resolve(model, self._registry, backend, inputs.loaded.byte_scale)
+
+        def about() -> Key:
+            said = [relevant(model.quantization), recipe.reduce_range, recipe.float_outputs]
+            return {"recipe": digest(said), **_samples(inputs.loaded, inputs.calibration, chosen)}
+
+        key = self._key("calibration", inputs.loaded, about)
+        known = self._recalled(key, lambda entry: decode(*unpack(entry.document, entry.blob, {})))
+        if known is None:
+            known, recipe = quantize(model, self._registry, inputs, chosen, clock)
+            self._store(key, encode(known, inputs.loaded.example_inputs))
+        return known, recipe
+
+    def found(
+        self, kind: str, case: Case, find: Callable[[], T], depends_on: Any = None, classes: Sequence[type] = ()
+    ) -> T:
+        """Give what `find` finds out about an artifact with its data, or what an earlier run has found.
+
+        `classes` are the dataclasses that it is made of.
+        """
+
+        def about() -> Key:
+            samples = _samples(case.inputs.loaded, case.inputs.calibration, case.chosen)
+            judged, content = digest(case.judged), content_sha256(case.artifact)
+            return {"artifact": content, "judged": judged, "depends_on": digest(depends_on), **samples}
+
+        known_classes = {class_name(each): each for each in classes}
+        key = self._key(kind, case.inputs.loaded, about)
+        known: list[T] | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, known_classes))
+        if known is None:
+            known = [find()]
+            self._store(key, known)
+        return known[0]
+
+    def recording(self, arm: str, module: torch.nn.Module, inputs: Inputs, artifact: Path | None = None) -> Recording:
+        """Give what is known of an arm's predictions of the evaluation samples; `artifact` is that of an int8 arm.
+
+        `module` is run on one sample to see whether they still hold. It may be another form of the arm: what it
+        predicts is compared with what it predicted.
+        """
+        count = len(inputs.evaluation)
+
+        def about() -> Key:
+            kept_whole = list(self._model.quantization.non_traceable)
+            content = content_sha256(artifact) if artifact else None
+            return {"artifact": content, "kept_whole": kept_whole, **_samples(inputs.loaded, inputs.evaluation)}
+
+        def fresh(index: int) -> Any:
+            with torch.inference_mode():
+                return predict(inputs.loaded, {arm: module}, read_sample(inputs.evaluation, index))[arm]
+
+        key = self._key(f"{arm} predictions", inputs.loaded, about) if count else None
+        known = self._recalled(key, lambda entry: replayed(entry, count, fresh))
+        return Recording(key, fresh, count, self._cache.max_bytes, known)
+
+    def store(self, recording: Recording) -> None:
+        """Store the predictions that were taken in, where all of them could be kept."""
+        packed = recording.packed()
+        if packed:
+            self._put(recording.key, *packed)
+
+    def _recalled(self, key: Key | None, read: Callable[[Entry], T]) -> T | None:
+        """Give what `read` makes of an entry; None where there is none, or it is not what a run has written."""
+        entry = self._cache.get(key) if key else None
+        if key is None or entry is None:
+            return None
+        try:
+            value = read(entry)
+        except _MISFITS:
+            return None
+        self.used[key["kind"]] = entry.created
+        return value
+
+    def _store(self, key: Key | None, value: Any) -> None:
+        packer = Packer()
+        try:
+            packed = packer.pack(value)
+        except UnstorableError:  # e.g. a weight of a type that numpy has not
+            return
+        self._put(key, packed, bytes(packer.blob))
+
+    def _put(self, key: Key | None, document: Any, blob: bytes) -> None:
+        if key is None:
+            return
+        try:
+            self._cache.put(key, document, blob)
+        except OSError as error:
+            remedy = "name another folder as `cache` in [qgate], or switch it off with cache_bytes = 0"
+            self._note(f"the cache cannot be written ({error.strerror or error}); {remedy}")
+
+    def _key(self, kind: str, loaded: LoadedModel, about: Callable[[], Key]) -> Key | None:
+        """Say what an entry is of: its kind, `about`, and what all depends on; None where nothing is cached.
+
+        That is also so where it cannot be said: a model may hold what has no hash.
+        """
+        if not self._cache.max_bytes:
+            return None
+        try:
+            self._conditions = self._conditions or self._describe(loaded)
+            return {"kind": kind, **self._conditions, **about()}
+        except QGateError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a user's classes may be of any kind
+            self._note(f"the {kind} are not cached, for what they depend on cannot be told: {brief(error)}")
+            return None
+
+    def _describe(self, loaded: LoadedModel) -> Key:
+        options = self._model.options
+        return {
+            "model": _model_sha256(loaded),
+            "loader": [self._model.loader, evaluator_settings(options)],
+            "code": code_sha256(self._registry.modules(), {*_modules_of(loaded), *_named_modules(options)}),
+            "software": installed_software(),
+            "machine": {name: value for name, value in self._environment.items() if name != "git_commit"},
+            "seed": self._settings.seed,
+        }
+
+    def _note(self, note: str) -> None:
+        self.notes[note] = None
+
+
+def relevant(config: Any) -> Any:
+    """Give what a part of the configuration says, without where it says it."""
+    return _without(asdict(config))
+
+
+def _without(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item) for key, item in value.items() if key not in _IRRELEVANT}
+    return [_without(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _samples(loaded: LoadedModel, dataset: Dataset, indices: Sequence[int] | None = None) -> Key:
+    """Identify samples in their order, and what `preprocess` makes of them by what it makes of the first."""
+    indices = range(len(dataset)) if indices is None else indices
+    sample = read_sample(dataset, indices[0])
+    with naming("preprocess", sample):
+        first, _ = loaded.preprocess(sample.input)
+    return {"samples": digest(fingerprints(dataset, indices)), "first": digest(first)}
+
+
+def _model_sha256(loaded: LoadedModel) -> str:
+    """Hash a model's structure and every value that it holds, and what is said of its inputs and classes."""
+    sha256 = hashlib.sha256(repr(loaded.module).encode())
+    for name, value in (*loaded.module.named_parameters(), *loaded.module.named_buffers()):
+        sha256.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        sha256.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    sha256.update(digest([loaded.class_names, loaded.byte_scale, loaded.example_inputs]).encode())
+    return sha256.hexdigest()
+
+
+def _modules_of(loaded: LoadedModel) -> Iterator[str]:
+    """Name the Python modules that a loaded model's code is in."""
+    for part in (*loaded.module.modules(), loaded.preprocess, loaded.postprocess):
+        yield getattr(part, "__module__", None) or type(part).__module__
+
+
+def _named_modules(options: Any) -> Iterator[str]:
+    """Name the Python modules that options name, as in `package.module:function`."""
+    for value in evaluator_settings(options).values():
+        if isinstance(value, str) and ":" in value:
+            yield value.partition(":")[0]
