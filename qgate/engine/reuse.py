@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -59,6 +60,7 @@ class Reuse:
         self._environment = environment
         self._cache = Cache(config.qgate.cache, config.qgate.cache_bytes)
         self._conditions: Key = {}
+        self._calibrating: tuple[Sequence[int], Key] = ((), {})
 
     def quantized(
         self, model: ModelConfig, inputs: Inputs, chosen: Sequence[int], clock: StepClock
@@ -69,7 +71,7 @@ class Reuse:
 
         def about() -> Key:
             said = [relevant(model.quantization), recipe.reduce_range, recipe.float_outputs]
-            return {"recipe": digest(said), **_samples(inputs.loaded, inputs.calibration, chosen)}
+            return {"recipe": digest(said), **self._calibration(inputs, chosen)}
 
         key = self._key("calibration", inputs.loaded, about)
         known = self._recalled(key, lambda entry: decode(*unpack(entry.document, entry.blob, {})))
@@ -87,9 +89,8 @@ class Reuse:
         """
 
         def about() -> Key:
-            samples = _samples(case.inputs.loaded, case.inputs.calibration, case.chosen)
-            judged, content = digest(case.judged), content_sha256(case.artifact)
-            return {"artifact": content, "judged": judged, "depends_on": digest(depends_on), **samples}
+            about = {"artifact": _content(case.artifact), "judged": digest(case.judged)}
+            return {**about, "depends_on": digest(depends_on), **self._calibration(case.inputs, case.chosen)}
 
         known_classes = {class_name(each): each for each in classes}
         key = self._key(kind, case.inputs.loaded, about)
@@ -99,18 +100,19 @@ class Reuse:
             self._store(key, known)
         return known[0]
 
-    def recording(self, arm: str, module: torch.nn.Module, inputs: Inputs, artifact: Path | None = None) -> Recording:
+    def recording(self, arm: str, module: torch.nn.Module, case: Case, artifact: Path | None = None) -> Recording:
         """Give what is known of an arm's predictions of the evaluation samples; `artifact` is that of an int8 arm.
 
         `module` is run on one sample to see whether they still hold. It may be another form of the arm: what it
         predicts is compared with what it predicted.
         """
-        count = len(inputs.evaluation)
+        inputs, count = case.inputs, len(case.judged)
 
         def about() -> Key:
             kept_whole = list(self._model.quantization.non_traceable)
-            content = content_sha256(artifact) if artifact else None
-            return {"artifact": content, "kept_whole": kept_whole, **_samples(inputs.loaded, inputs.evaluation)}
+            content = _content(artifact) if artifact else None
+            samples = {"samples": digest(case.judged), "first": _first(inputs.loaded, inputs.evaluation, 0)}
+            return {"artifact": content, "kept_whole": kept_whole, **samples}
 
         def fresh(index: int) -> Any:
             with torch.inference_mode():
@@ -182,6 +184,14 @@ class Reuse:
             "seed": self._settings.seed,
         }
 
+    def _calibration(self, inputs: Inputs, chosen: Sequence[int]) -> Key:
+        """Identify the calibration samples in their order, and what `preprocess` makes of them."""
+        if self._calibrating[0] != chosen:
+            samples = digest(fingerprints(inputs.calibration, chosen))
+            first = _first(inputs.loaded, inputs.calibration, chosen[0])
+            self._calibrating = (chosen, {"samples": samples, "first": first})
+        return self._calibrating[1]
+
     def _note(self, note: str) -> None:
         self.notes[note] = None
 
@@ -197,13 +207,22 @@ def _without(value: Any) -> Any:
     return [_without(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _samples(loaded: LoadedModel, dataset: Dataset, indices: Sequence[int] | None = None) -> Key:
-    """Identify samples in their order, and what `preprocess` makes of them by what it makes of the first."""
-    indices = range(len(dataset)) if indices is None else indices
-    sample = read_sample(dataset, indices[0])
+def _first(loaded: LoadedModel, dataset: Dataset, index: int) -> str:
+    """Hash what `preprocess` makes of a sample: it may depend on more than its code and the loader's options."""
+    sample = read_sample(dataset, index)
     with naming("preprocess", sample):
-        first, _ = loaded.preprocess(sample.input)
-    return {"samples": digest(fingerprints(dataset, indices)), "first": digest(first)}
+        inputs, _ = loaded.preprocess(sample.input)
+    return digest(inputs)
+
+
+def _content(artifact: Path) -> str:
+    status = artifact.stat()
+    return _content_of(artifact, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)
+def _content_of(artifact: Path, _changed: int, _bytes: int) -> str:
+    return content_sha256(artifact)
 
 
 def _model_sha256(loaded: LoadedModel) -> str:

@@ -160,8 +160,8 @@ class Run:
         return load_artifact(path, registry=self.registry)
 
     def _recordings(self, case: Case, int8: torch.nn.Module) -> dict[str, Recording]:
-        float32 = self.reuse.recording("float32", case.inputs.loaded.module, case.inputs)
-        return {"float32": float32, "int8": self.reuse.recording("int8", int8, case.inputs, case.artifact)}
+        float32 = self.reuse.recording("float32", case.inputs.loaded.module, case)
+        return {"float32": float32, "int8": self.reuse.recording("int8", int8, case, case.artifact)}
 
     def _arms(self, loaded: LoadedModel, int8: torch.nn.Module, recordings: Mapping[str, Recording]) -> Arms:
         """Give the arms as they are evaluated: what they are known to predict, or else what is run."""
