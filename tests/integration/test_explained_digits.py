@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from planted_faults import scaled_output
 from torch import nn
 
 from qgate.cli import main
+from qgate.engine.artifact import edited_bytes, write_artifact
 from qgate_yolov5.loader import YoloV5Loader
 
 if TYPE_CHECKING:
@@ -140,3 +142,19 @@ def test_the_figures_agree_with_each_other(backend: str, explained: Any) -> None
     assert found["worst"] == [name for name in worst[:3] if excess[name] > 0]
     nodes = sum(node["seconds"] for _, node in explained(backend).nodes)
     assert sum(found["int8"].values()) == pytest.approx(nodes + found["int8"]["between"])
+
+
+@pytest.mark.parametrize("layer", ["model.3.conv", "model.13.cv2.conv"])
+def test_a_scale_that_is_20_times_too_great_is_the_noisiest_layers(layer: str, tmp_path: Path) -> None:
+    config = tmp_path / "qgate.toml"
+    config.write_text(CONFIG.replace("BACKEND", "fbgemm"), encoding="utf-8")
+    artifact = tmp_path / ".qgate" / "artifacts" / "digits.pt"
+    run("export", "--config", str(config), "--model", "digits", "--output", str(artifact))
+    write_artifact(artifact, edited_bytes(artifact, scaled_output(layer, 20).plant))
+
+    found = json.loads(run("explain", "--accuracy", "--json", "--config", str(config)))["digits"]
+
+    assert found["quantized_anew"] is None
+    assert found["worst"][0] == layer
+    # A limit on speed alone names no metric: there is nothing to measure with a layer float.
+    assert found["held_out"]["reason"].startswith("no limit names a metric that can be measured on 64 held-out ")

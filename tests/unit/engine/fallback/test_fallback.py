@@ -24,7 +24,7 @@ from qgate.config.model import (
     ThresholdConfig,
     TimingConfig,
 )
-from qgate.engine.artifact import load_reference, read_header
+from qgate.engine.artifact import artifact_bytes, load_reference, read_header
 from qgate.engine.factory import FactoryDataset, FactoryLoader
 from qgate.engine.load import Inputs
 from qgate.engine.progress import Silent
@@ -116,7 +116,9 @@ def new_run(tmp_path: Path) -> Callable[..., Run]:
             thresholds={name: ThresholdConfig(name, limits, PLACE) for name, limits in thresholds.items()},
             place=PLACE,
         )
-        config = GateConfig(tmp_path / "qgate.toml", "0" * 64, Settings(artifacts=tmp_path), {"net": model})
+        config = GateConfig(
+            tmp_path / "qgate.toml", "0" * 64, Settings(artifacts=tmp_path, cache_bytes=0), {"net": model}
+        )
         registry = load_registry(plugins=[(Plugin(), "test")])
         return Run(config, model, registry, {"cpu": "this", "isa": [], "num_threads": 1}, Silent())
 
@@ -272,6 +274,21 @@ def test_a_missed_limit_names_the_layer_and_proposes_what_would_pass(gate: Any) 
     assert verdict.message.endswith('; with ignored_scope = ["second"] 16 held-out calibration samples keep the limits')
     assert result.metrics["fidelity"]["noisiest"][0]["layer"] == "second"
     assert statuses(gate(LIMIT, "second", ignored_scope=("second",))) == {"fidelity": "passed"}
+
+
+def test_a_planted_scale_is_named_first_by_the_failed_gate(new_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def planted(*arguments: Any) -> bytes:
+        arguments[0].get_buffer("second_scale_0").mul_(20)
+        return artifact_bytes(*arguments)
+
+    module = spoilt()
+    inputs = Inputs(LoadedModel(module, (torch.randn(1, 8, 8, 8),)), dataset(module, 0), dataset(module, 1))
+    monkeypatch.setattr("qgate.engine.run.artifact_bytes", planted)
+
+    (verdict,) = new_run({"fidelity": {"max_drop": 0.002}}).judged(lambda: inputs, blessed={}, timing=True).verdicts
+
+    assert verdict.status == "failed"
+    assert '; most noise is in "second" (' in verdict.message
 
 
 def test_a_missed_limit_that_nothing_helps_proposes_nothing(gate: Any) -> None:
