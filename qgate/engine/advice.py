@@ -18,6 +18,7 @@ __all__ = ["advice", "missed_metrics"]
 
 _NAMED = 3
 _MAX_LAYERS = 3  # float ones that are proposed: with more, another recipe is the better advice
+_MAX_SECONDS = 60.0  # nobody asked for the search
 
 
 def missed_metrics(case: Case, metrics: Mapping[str, dict[str, Any]]) -> list[str]:
@@ -37,7 +38,7 @@ def advice(case: Case, progress: Progress) -> dict[str, Any]:
     recipe = case.model.quantization
     if recipe.fallback.max_layers:
         return given
-    found = find_fallback(case, _MAX_LAYERS, progress)
+    found = find_fallback(case, _MAX_LAYERS, progress, _MAX_SECONDS)
     if found.layers:
         given["ignored_scope"] = [*recipe.ignored_scope, *found.ignored_scope]
         given["ignored_scope_by"] = found.measured_on

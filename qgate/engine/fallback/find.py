@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qgate.engine.explain import added_seconds
 from qgate.engine.fallback.costs import spare_bytes, spare_seconds
-from qgate.engine.fallback.search import Candidate, Room, search, search_quietest
+from qgate.engine.fallback.search import Candidate, Measures, Room, search, search_quietest
 from qgate.engine.fallback.standard import missed_limits
 from qgate.engine.heldout import Trials, hold_out
 from qgate.engine.probe import Probe, spread
@@ -91,18 +92,21 @@ class Fallback:
         )
 
 
-def find_fallback(case: Case, max_layers: int, progress: Progress) -> Fallback:
+def find_fallback(case: Case, max_layers: int, progress: Progress, max_seconds: float = math.inf) -> Fallback:
     """Look for the fewest layers, at most `max_layers`, that must be float for the limits on accuracy to hold.
 
     Held-out calibration samples tell whether they hold: by the limits' own metrics where there are labels or none are
-    needed, else only by the noise on the outputs. Raises `QGateError`.
+    needed, else only by the noise on the outputs. After `max_seconds`, what is being tried is the last. Raises
+    `QGateError`.
     """
+    deadline = time.monotonic() + max_seconds
     bench = _Bench(case, progress)
     if bench.trials.tables and not bench.missed(()):
         return Fallback((), (), "", str(bench.trials.held_out), (math.nan, math.nan))
     known, spare = bench.candidates(), bench.room()
     if bench.trials.tables:
-        found = search(known, max_layers, spare, bench.noise, bench.missed)
+        measures = Measures(bench.noise, bench.missed, lambda: time.monotonic() > deadline)
+        found = search(known, max_layers, spare, measures)
     else:
         found = search_quietest(known, max_layers, spare, bench.noise)
     kept = tuple(item for layer in found.layers for item in known if item.layer == layer)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Candidate", "Found", "Room", "search", "search_quietest"]
+__all__ = ["Candidate", "Found", "Measures", "Room", "search", "search_quietest"]
 
 Layers = tuple[str, ...]
 
@@ -47,6 +47,19 @@ class Room:
         return max(max(cost, 0) / room if room > 0 else 0.0 for cost, room in pairs)
 
 
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What is measured with layers kept float: the noise on the outputs, and which limits are missed, "" for none."""
+
+    noise: Callable[[Layers], float]
+    missed: Callable[[Layers], str]
+    is_time_up: Callable[[], bool] = _never
+
+
 @dataclass(frozen=True)
 class Found:
     """What a search ended with: the layers to keep float, in the order in which they were found, or why there are none.
@@ -67,23 +80,19 @@ class Step:
     noise: float
 
 
-def search(
-    candidates: Sequence[Candidate],
-    max_layers: int,
-    room: Room,
-    noise: Callable[[Layers], float],
-    missed: Callable[[Layers], str],
-) -> Found:
-    """Keep as few layers float as will do: at most `max_layers`, one after another, until no limit is `missed`.
+def search(candidates: Sequence[Candidate], max_layers: int, room: Room, measures: Measures) -> Found:
+    """Keep as few layers float as will do: at most `max_layers`, one after another, until no limit is missed.
 
     Each step takes the layer that takes most noise from the outputs for its cost: one of `max_layers`, and its share of
-    the `room`. `noise` gives the noise on the outputs with layers kept float, `missed` says which limits do not hold
-    with them, "" where all do. At the end, layers that turn out not to be needed are let go.
+    the `room`. At the end, layers that turn out not to be needed are let go. No step is begun when time is up.
     """
+    noise, missed = measures.noise, measures.missed
     before = noise(())
     last, said = Step((), before), ""
     for last in _steps(candidates, max_layers, room, before, noise):
         said = missed(last.layers)
+        if said and measures.is_time_up():
+            break
         if not said:
             kept = _needed(last.layers, missed)
             return Found(kept, "", (before, last.noise if kept == last.layers else noise(kept)))

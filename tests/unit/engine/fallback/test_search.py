@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qgate.engine.fallback.search import Candidate, Found, Room, search, search_quietest
+from qgate.engine.fallback.search import Candidate, Found, Measures, Room, search, search_quietest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ def found(allowed: float, max_layers: int, room: Room | None = None, **costs: tu
     def missed(layers: Sequence[str]) -> str:
         return "" if noise(layers) <= allowed + 1e-12 else "they miss it"
 
-    return search(candidates(**costs), max_layers, room or Room(), noise, missed)
+    return search(candidates(**costs), max_layers, room or Room(), Measures(noise, missed))
 
 
 @pytest.mark.parametrize(("allowed", "layers"), [(0.07, ("b",)), (0.03, ("b", "c")), (0.01, ("b", "c", "d"))])
@@ -79,8 +79,10 @@ def test_of_two_that_help_nearly_alike_the_cheaper_is_taken() -> None:
         [Candidate(layer, value, *costs.get(layer, (0.0, 0))) for layer, value in dear.items()],
         1,
         Room(seconds=0.010),
-        lambda layers: sum(value for layer, value in dear.items() if layer not in layers),
-        lambda layers: "" if layers else "they miss it",
+        Measures(
+            lambda layers: sum(value for layer, value in dear.items() if layer not in layers),
+            lambda layers: "" if layers else "they miss it",
+        ),
     )
 
     assert result.layers == ("c",)
@@ -88,7 +90,7 @@ def test_of_two_that_help_nearly_alike_the_cheaper_is_taken() -> None:
 
 def test_what_turns_out_not_to_be_needed_is_let_go() -> None:
     """The noisiest layer comes first, but the limit hangs on the second alone."""
-    result = search(candidates(), 3, Room(), noise, lambda layers: "" if "c" in layers else "they miss it")
+    result = search(candidates(), 3, Room(), Measures(noise, lambda layers: "" if "c" in layers else "they miss it"))
 
     assert result.layers == ("c",)
     assert result.noise == pytest.approx((0.15, 0.11))
@@ -100,15 +102,28 @@ def test_the_effect_on_the_outputs_counts_not_the_noise_of_a_layer() -> None:
     def outputs(layers: Sequence[str]) -> float:
         return noise([*layers, "b"])
 
-    result = search(candidates(), 1, Room(), outputs, lambda layers: "" if layers else "they miss it")
+    result = search(candidates(), 1, Room(), Measures(outputs, lambda layers: "" if layers else "they miss it"))
 
     assert result.layers == ("c",)
 
 
 def test_where_no_layer_helps_it_says_so() -> None:
-    result = search(candidates(), 2, Room(), lambda layers: 0.1, lambda layers: "they miss it")
+    result = search(candidates(), 2, Room(), Measures(lambda layers: 0.1, lambda layers: "they miss it"))
 
     assert (result.layers, result.reason) == ((), "no layer that there is room for takes noise from the outputs")
+
+
+def test_no_step_is_begun_when_time_is_up() -> None:
+    tried: list[tuple[str, ...]] = []
+
+    def missed(layers: tuple[str, ...]) -> str:
+        tried.append(layers)
+        return "they miss it"
+
+    result = search(candidates(), 4, Room(), Measures(noise, missed, lambda: len(tried) == 2))
+
+    assert tried == [("b",), ("b", "c")]
+    assert result.layers == ()
 
 
 def test_without_a_limit_to_tell_layers_are_kept_as_long_as_each_takes_1_db() -> None:
