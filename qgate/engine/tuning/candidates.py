@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
-from qgate.config.model import ObserverConfig, QuantizationConfig
+from qgate.config.model import ObserverConfig, QuantizationConfig, WeightRounding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Change", "complexity", "settings", "stages"]
 
 _OBSERVERS = ("activation", "weight")
-_NOT_OF_A_RECIPE = ("place", "approach", "non_traceable")
+_KEPT = ("place", "approach", "non_traceable", "fallback")  # a search changes none of them
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,14 @@ class Change:
         return replace(recipe, **self.fields)
 
 
+_CORRECTIONS = (
+    Change("bias correction", {"bias_correction": True}),
+    Change("equalization", {"equalization": True}),
+    Change("equalization, bias correction", {"equalization": True, "bias_correction": True}),
+    Change("GPTQ, bias correction", {"weight_rounding": "gptq", "bias_correction": True}),
+)
+
+
 def stages(registry: Registry) -> Iterator[list[Change]]:
     """List what may be changed about a recipe, one list a question, those first that cost least to answer.
 
@@ -37,9 +45,13 @@ def stages(registry: Registry) -> Iterator[list[Change]]:
     """
     backends = [name for name in reversed(list(registry.backends)) if _runs(name, registry)]
     yield [Change(f"backend {name}", {"backend": name}) for name in backends]
+    yield list(_CORRECTIONS)
     yield _observers("activation", registry)
     yield _observers("weight", registry)
     yield [Change(f"calibrator {name}", {"calibrator": name}) for name in registry.calibrators]
+    yield [Change("equalization", {"equalization": True})]
+    yield [Change("bias correction", {"bias_correction": True})]
+    yield [Change(f"rounding {name}", {"weight_rounding": name}) for name in get_args(WeightRounding)]
 
 
 def _runs(backend: str, registry: Registry) -> bool:
@@ -70,7 +82,7 @@ def complexity(recipe: QuantizationConfig) -> int:
 def settings(before: QuantizationConfig, after: QuantizationConfig) -> dict[str, Any]:
     """Give the keys of `[models.X.quantization]` that turn one recipe into another; None says that a key goes."""
     changed: dict[str, Any] = {}
-    for name in (item.name for item in fields(QuantizationConfig) if item.name not in _NOT_OF_A_RECIPE):
+    for name in (item.name for item in fields(QuantizationConfig) if item.name not in _KEPT):
         old, new = getattr(before, name), getattr(after, name)
         if old == new:
             continue

@@ -197,4 +197,4 @@ def _key(recipe: QuantizationConfig) -> str:
 
 def _kernels(recipe: QuantizationConfig) -> str:
     """Hash what decides how fast int8 is."""
-    return digest([recipe.backend, recipe.ignored_scope, recipe.non_traceable])
+    return digest([recipe.backend, recipe.ignored_scope, recipe.non_traceable, recipe.fallback])
