@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -24,6 +24,7 @@ class PercentileObserver(CountingObserver):
     """
 
     name: ClassVar[str] = "percentile"
+    alternatives: ClassVar[tuple[dict[str, Any], ...]] = ({"percentile": 99.9}, {"percentile": 99.999})
 
     def __init__(self, *, percentile: float = 99.99, **spec: int) -> None:
         super().__init__(**spec)
