@@ -8,7 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
-_STALE_SECONDS = 3600.0  # no write takes that long, so an older temporary file is not a concurrent run's
+STALE_SECONDS = 3600.0  # no write takes that long, so an older temporary file is not a concurrent run's
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -37,7 +37,7 @@ def _remove_stale(path: Path) -> None:
     with contextlib.suppress(OSError):  # a concurrent run removes them too
         newest = path.lstat().st_mtime
         for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-            if newest - temporary.lstat().st_mtime > _STALE_SECONDS:
+            if newest - temporary.lstat().st_mtime > STALE_SECONDS:
                 temporary.unlink()
 
 

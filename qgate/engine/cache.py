@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import time
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from qgate.files import write_atomically
+from qgate.files import STALE_SECONDS, write_atomically
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
 __all__ = ["Cache", "Entry"]
@@ -72,19 +74,30 @@ class Cache:
         return self.folder / f"{name}{_SUFFIX}"
 
     def _evict(self) -> None:
-        """Remove what was used longest ago, as far as the bound demands; what killed writes left counts, too."""
-        total, files = 0, []
-        for path in self.folder.iterdir():
-            with contextlib.suppress(OSError):  # a concurrent run removes files, too
-                status = path.stat()
-                files.append((status.st_mtime, status.st_size, path))
-                total += status.st_size
-        for _, size, path in sorted(files):
+        """Remove what was used longest ago, as far as the bound demands, and what killed writes have left."""
+        entries = sorted(_statuses(self.folder.glob(f"*{_SUFFIX}")))
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in entries:
             if total <= self.max_bytes:
-                return
-            with contextlib.suppress(OSError):
-                path.unlink()
+                break
+            _remove(path)
             total -= size
+        for written, _, path in _statuses(self.folder.glob(".*.tmp")):
+            if time.time() - written > STALE_SECONDS:
+                _remove(path)
+
+
+def _statuses(paths: Iterable[Path]) -> Iterator[tuple[float, int, Path]]:
+    """Give when each file was written or used last, and its size; a concurrent run may remove some meanwhile."""
+    for path in paths:
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            yield status.st_mtime, status.st_size, path
+
+
+def _remove(path: Path) -> None:
+    with contextlib.suppress(OSError):
+        path.unlink()
 
 
 def _seal(described: dict[str, Any], blob: bytes) -> bytes:
