@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from qgate.engine.artifact import load_reference, read_header
 from qgate.quantization.layers import float_graph
 from qgate.quantization.mixed import added_bytes, fused_names, quantized_layers, with_float
+from qgate.quantization.prepare import quiet_torch_ao
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
-
-    import torch
 
     from qgate.plugins import Registry
     from qgate.protocols import LoadedModel
@@ -60,7 +61,9 @@ class Variants:
     def lowered(self, kept: Collection[str] = ()) -> torch.nn.Module:
         """Give what the backend's kernels make of that graph."""
         graph = self.graph(kept)
-        if hasattr(self.backend, "lower_graph"):
-            lowered: torch.nn.Module = self.backend.lower_graph(graph)
-            return lowered
-        return self.backend.lower(graph, self.example_inputs)  # type: ignore[no-any-return]
+        if not hasattr(self.backend, "lower_graph"):
+            return self.backend.lower(graph, self.example_inputs)  # type: ignore[no-any-return]
+        lowered: torch.nn.Module = self.backend.lower_graph(graph)
+        with torch.no_grad(), quiet_torch_ao():
+            lowered(*(value.clone() for value in self.example_inputs))  # kernels that pack weights now need no lock
+        return lowered
