@@ -222,6 +222,24 @@ MISTAKES = [
         '12: [models.m.quantization.activation] reduce_range: expected true or false, or "auto", got the integer 1',
     ),
     Mistake(
+        "correction",
+        "backend",
+        'bias_correction = "yes"\nbackend',
+        '12: [models.m.quantization] bias_correction: expected true or false, got the string "yes"',
+    ),
+    Mistake(
+        "rounding",
+        "backend",
+        'weight_rounding = "adaround"\nbackend',
+        '12: [models.m.quantization] weight_rounding: expected "nearest" or "gptq", got the string "adaround"',
+    ),
+    Mistake(
+        "misspelt-correction",
+        "backend",
+        "equalisation = true\nbackend",
+        '12: [models.m.quantization] unknown key "equalisation"; did you mean "equalization"?',
+    ),
+    Mistake(
         "observer",
         "backend",
         'activation = { observer = "histogramm" }\nbackend',

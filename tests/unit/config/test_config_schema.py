@@ -40,6 +40,9 @@ calibrator  = "random"
 activation  = { observer = "histogram", reduce_range = "auto" }
 weight      = { observer = "per_channel_minmax" }
 ignored_scope = []
+equalization = true
+weight_rounding = "gptq"
+bias_correction = true
 [models.yolov5n.timing]
 warmup_rounds = 5
 max_seconds   = 60

@@ -44,4 +44,6 @@ def test_every_registered_observer_calibrator_and_backend_of_this_machine_is_tri
     assert {recipe.activation.observer for recipe in recipes} | {recipe.weight.observer for recipe in recipes} == set(
         registry.observers
     )
+    assert {True} <= {recipe.bias_correction for recipe in recipes} & {recipe.equalization for recipe in recipes}
+    assert "gptq" in {recipe.weight_rounding for recipe in recipes}
     assert {"fbgemm", "x86", "onednn"} <= {recipe.backend for recipe in recipes} <= set(registry.backends)
