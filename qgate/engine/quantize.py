@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qgate.engine.calibrate import calibrate, select_samples
@@ -22,11 +22,13 @@ if TYPE_CHECKING:
     from qgate.protocols import Backend
 
 __all__ = [
+    "Calibration",
     "as_configured",
     "available_backend",
     "choose_calibration",
     "describe",
     "quantize",
+    "quantize_by",
     "resolve",
     "with_ignored",
 ]
@@ -123,6 +125,19 @@ def choose_calibration(config: ModelConfig, registry: Registry, inputs: Inputs, 
     return select_samples(calibrator, inputs.calibration, wanted, seed)
 
 
+@dataclass(frozen=True)
+class Calibration:
+    """The samples that a model is calibrated on, and how its observers come to know them."""
+
+    inputs: Inputs
+    chosen: Sequence[int]
+
+    def fill(self, observed: torch.fx.GraphModule, clock: StepClock) -> None:
+        """Show the samples to the observers. Raises `DataError`, `ModelError`."""
+        with clock.step("calibrate", len(self.chosen)) as progress:
+            calibrate(observed, self.inputs.loaded, self.inputs.calibration, self.chosen, progress)
+
+
 def quantize(
     config: ModelConfig, registry: Registry, inputs: Inputs, chosen: Sequence[int], clock: StepClock
 ) -> tuple[torch.fx.GraphModule, Recipe]:
@@ -130,12 +145,19 @@ def quantize(
 
     Raises `TraceError`, `QuantizationError`, `DataError`.
     """
+    return quantize_by(Calibration(inputs, chosen), config, registry, clock)
+
+
+def quantize_by(
+    calibration: Calibration, config: ModelConfig, registry: Registry, clock: StepClock
+) -> tuple[torch.fx.GraphModule, Recipe]:
+    """Give the same, calibrated in a way of its own."""
+    inputs, chosen = calibration.inputs, calibration.chosen
     backend = available_backend(config, registry)
     recipe = resolve(config, registry, backend, inputs.loaded.byte_scale)
     with clock.step("quantize"):
         observed = prepare(inputs.loaded.module, recipe, backend.backend_config(), inputs.loaded.example_inputs)
-    with clock.step("calibrate", len(chosen)) as progress:
-        calibrate(observed, inputs.loaded, inputs.calibration, chosen, progress)
+    calibration.fill(observed, clock)
     with clock.step("quantize"):
         reference = convert(observed, backend.backend_config())
     if corrects(recipe):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,12 +14,13 @@ from qgate.engine.cache import Cache
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, naming, predict, read_sample
 from qgate.engine.overlap import fingerprints
-from qgate.engine.quantize import available_backend, quantize, resolve
+from qgate.engine.quantize import Calibration, available_backend, quantize_by, resolve
 from qgate.engine.recording import Recording, replayed
 from qgate.engine.sources import code_sha256, installed_software
 from qgate.engine.storable import Packer, UnstorableError, class_name, unpack
 from qgate.errors import ArtifactError, QGateError
 from qgate.quantization.codec import decode, encode
+from qgate.quantization.ranges import ranges_of, take_ranges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -42,6 +43,8 @@ T = TypeVar("T")
 _MISFITS = (ArtifactError, LookupError, TypeError, ValueError)
 # Keys of configurations that say where something is said, or what nothing depends on before limits are judged.
 _IRRELEVANT = ("place", "limit_places", "fallback")
+# Keys of a recipe that nothing depends on until it is calibrated: activations are float till then.
+_AFTER_CALIBRATION = ("weight", "weight_rounding", "bias_correction")
 
 
 class Reuse:
@@ -69,16 +72,22 @@ class Reuse:
         backend = available_backend(model, self._registry)
         recipe = resolve(model, self._registry, backend, inputs.loaded.byte_scale)
 
-        def about() -> Key:
-            said = [relevant(model.quantization), recipe.reduce_range, recipe.float_outputs]
-            return {"recipe": digest(said), **self._calibration(inputs, chosen)}
-
-        key = self._key("calibration", inputs.loaded, about)
+        said = {**relevant(model.quantization), "as": [recipe.reduce_range, recipe.float_outputs]}
+        key = self._recipe_key("int8 graph", inputs, chosen, said)
         known = self._recalled(key, lambda entry: decode(*unpack(entry.document, entry.blob, {})))
         if known is None:
-            known, recipe = quantize(model, self._registry, inputs, chosen, clock)
+            of_ranges = {name: value for name, value in said.items() if name not in _AFTER_CALIBRATION}
+            ranges = self._recipe_key("calibration", inputs, chosen, of_ranges)
+            known, recipe = quantize_by(_Calibration(inputs, chosen, self, ranges), model, self._registry, clock)
             self._store(key, encode(known, inputs.loaded.example_inputs))
         return known, recipe
+
+    def filled(self, key: Key | None, observed: torch.fx.GraphModule, fill: Callable[[], None]) -> None:
+        """Fill observers, unless it is known what they find."""
+        told = self._recalled(key, lambda entry: take_ranges(observed, unpack(entry.document, entry.blob, {})))
+        if told is None:
+            fill()
+            self._store(key, ranges_of(observed))
 
     def found(
         self, kind: str, case: Case, find: Callable[[], T], depends_on: Any = None, classes: Sequence[type] = ()
@@ -184,6 +193,9 @@ class Reuse:
             "seed": self._settings.seed,
         }
 
+    def _recipe_key(self, kind: str, inputs: Inputs, chosen: Sequence[int], said: Key) -> Key | None:
+        return self._key(kind, inputs.loaded, lambda: {"recipe": digest(said), **self._calibration(inputs, chosen)})
+
     def _calibration(self, inputs: Inputs, chosen: Sequence[int]) -> Key:
         """Identify the calibration samples in their order, and what `preprocess` makes of them."""
         if self._calibrating[0] != chosen:
@@ -194,6 +206,18 @@ class Reuse:
 
     def _note(self, note: str) -> None:
         self.notes[note] = None
+
+
+@dataclass(frozen=True)
+class _Calibration(Calibration):
+    """A calibration that an earlier run may have done."""
+
+    reuse: Reuse
+    key: Key | None
+
+    def fill(self, observed: torch.fx.GraphModule, clock: StepClock) -> None:
+        """Show the samples to the observers, or tell them what they find."""
+        self.reuse.filled(self.key, observed, lambda: super(_Calibration, self).fill(observed, clock))
 
 
 def relevant(config: Any) -> Any:
