@@ -13,7 +13,7 @@ __all__ = ["Candidate", "Found", "Measures", "Room", "search", "search_quietest"
 
 Layers = tuple[str, ...]
 
-_SHORTLIST = 16  # layers whose effect on the outputs is measured in each step: those with the most noise of their own
+_REMEASURED = 8  # layers in each step but the first: those that took most noise when they were measured last
 _WORTHWHILE = 0.8  # of the noise is left at most, where no limit says what is enough: 1 dB
 
 
@@ -118,23 +118,22 @@ def search_quietest(
 def _steps(
     candidates: Sequence[Candidate], max_layers: int, room: Room, before: float, noise: Callable[[Layers], float]
 ) -> Iterator[Step]:
+    """Keep one layer after the other, the effect of each on the outputs measured; in later steps, of the best only."""
     kept: list[Candidate] = []
-    reached = before
+    reached, left = before, dict.fromkeys(candidates, 0.0)
     while len(kept) < max_layers:
-        fitting = [item for item in candidates if item not in kept and room.holds([*kept, item])]
-        shortlist = sorted(fitting, key=lambda item: item.noise, reverse=True)[:_SHORTLIST]
+        fitting = [item for item in left if room.holds([*kept, item])]
+        tried = sorted(fitting, key=left.__getitem__)[: _REMEASURED if kept else None]
         layers = tuple(item.layer for item in kept)
-        left = {item: noise((*layers, item.layer)) for item in shortlist}
+        left |= {item: noise((*layers, item.layer)) for item in tried}
         gained = {
-            item: (reached - value) / (1 / max_layers + room.share(item))
-            for item, value in left.items()
-            if value < reached
+            item: (reached - left[item]) / (1 / max_layers + room.share(item)) for item in tried if left[item] < reached
         }
         if not gained:
             return
-        best = max(gained, key=lambda item: gained[item])
+        best = max(gained, key=gained.__getitem__)
         kept.append(best)
-        reached = left[best]
+        reached = left.pop(best)
         yield Step((*layers, best.layer), reached)
 
 

@@ -107,6 +107,18 @@ def test_the_effect_on_the_outputs_counts_not_the_noise_of_a_layer() -> None:
     assert result.layers == ("c",)
 
 
+def test_a_quiet_layer_that_the_outputs_depend_on_is_found() -> None:
+    """The last layer adds little, but nothing comes after it that would drown it."""
+    many = [Candidate(f"layer{index}", 1.0) for index in range(40)] + [Candidate("last", 0.001)]
+
+    def outputs(layers: Sequence[str]) -> float:
+        return 0.1 - 0.05 * ("last" in layers) - 0.001 * len(layers)
+
+    result = search(many, 2, Room(), Measures(outputs, lambda layers: "" if layers else "they miss it"))
+
+    assert result.layers == ("last",)
+
+
 def test_where_no_layer_helps_it_says_so() -> None:
     result = search(candidates(), 2, Room(), Measures(lambda layers: 0.1, lambda layers: "they miss it"))
 
