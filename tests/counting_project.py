@@ -72,7 +72,7 @@ def images(seed, label):
 
 
 def calibration():
-    return images(said("calibration"), 0)
+    return images(100 + said("calibration"), 0)
 
 
 def evaluation():

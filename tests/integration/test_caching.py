@@ -179,6 +179,35 @@ def test_what_depends_on_a_change_is_computed_again(
     assert metrics_of(result) == metrics_of(afresh.run()[0])
 
 
+def test_advice_on_a_missed_limit_is_given_again_until_a_limit_changes(project: Counting) -> None:
+    project.edit("qgate.toml", '"minmax"', '"percentile", percentile = 80')
+    project.edit("labels", "1", "-50")  # what is predicted is above, and clipping moves it further up
+    project.edit("qgate.toml", "max_drop = 0.5", "max_drop = 0.0001")
+    first, _ = project.run()
+
+    second, computed = project.run()
+    project.edit("qgate.toml", "max_drop = 0.0001", "max_drop = 0.00011")
+    third, _ = project.run()
+
+    assert [result.verdicts[0].status for result in (first, second, third)] == ["failed"] * 3
+    assert "noisiest" in first.metrics["distance"]
+    assert metrics_of(second) == metrics_of(first)
+    assert (set(second.cached), set(third.cached)) == ({*ALL, "advice"}, ALL)
+    assert computed["postprocess"] == 2
+
+
+def test_a_fallback_is_found_once(project: Counting) -> None:
+    project.edit("qgate.toml", "max_drop = 0.5", "max_drop = 0.0\n[models.net.quantization.fallback]\nmax_layers = 1")
+    first, _ = project.run()
+
+    second, computed = project.run()
+
+    assert second.quantization == first.quantization
+    assert second.notes == first.notes
+    assert {*ALL, "fallback"} <= set(second.cached)
+    assert computed["postprocess"] == 2
+
+
 @pytest.mark.parametrize("what", ["cpu", "torch", "isa", "python"])
 def test_another_machine_or_torch_computes_again(judged: Counting, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from qgate.engine import gate
