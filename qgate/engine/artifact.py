@@ -25,9 +25,11 @@ if TYPE_CHECKING:
     from qgate.plugins import Registry
 
 __all__ = [
+    "Encoded",
     "artifact_bytes",
     "content_sha256",
     "edited_bytes",
+    "encoded_bytes",
     "float_bytes",
     "load_artifact",
     "load_reference",
@@ -36,6 +38,8 @@ __all__ = [
 ]
 
 FORMAT = "qgate-artifact-1"
+Encoded = tuple[dict[str, Any], dict[str, torch.Tensor]]
+
 _MAX_GRAPH_BYTES = 2**28
 _SEAL = b"\nqgate-sha256:"
 _SEAL_BYTES = len(_SEAL) + 64
@@ -54,7 +58,12 @@ def artifact_bytes(
     reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...], header: Mapping[str, Any]
 ) -> bytes:
     """Give the content of the file for a reference graph; `header` is JSON-able and travels with it."""
-    graph, tensors = encode(reference, example_inputs)
+    return encoded_bytes(encode(reference, example_inputs), example_inputs, header)
+
+
+def encoded_bytes(encoded: Encoded, example_inputs: tuple[torch.Tensor, ...], header: Mapping[str, Any]) -> bytes:
+    """Give the same for a reference graph that is encoded already: a document and its tensors."""
+    graph, tensors = encoded
     inputs = [
         {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")} for value in example_inputs
     ]

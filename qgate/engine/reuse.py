@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,8 +19,8 @@ from qgate.engine.quantize import Calibration, available_backend, quantize_by, r
 from qgate.engine.recording import Recording, replayed
 from qgate.engine.sources import code_sha256, installed_software
 from qgate.engine.storable import Packer, UnstorableError, class_name, unpack
-from qgate.errors import ArtifactError, QGateError
-from qgate.quantization.codec import decode, encode
+from qgate.errors import QGateError
+from qgate.quantization.codec import encode
 from qgate.quantization.ranges import ranges_of, take_ranges
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qgate.config.model import GateConfig, ModelConfig
+    from qgate.engine.artifact import Encoded
     from qgate.engine.cache import Entry, Key
     from qgate.engine.fallback.find import Case
     from qgate.engine.load import Inputs
@@ -40,7 +42,7 @@ __all__ = ["Reuse"]
 T = TypeVar("T")
 
 # What decoders raise where an entry is not what a run has written.
-_MISFITS = (ArtifactError, LookupError, TypeError, ValueError)
+_MISFITS = (LookupError, TypeError, ValueError)
 # Keys of configurations that say where something is said, or what nothing depends on before limits are judged.
 _IRRELEVANT = ("place", "limit_places", "fallback")
 # Keys of a recipe that nothing depends on until it is calibrated: activations are float till then.
@@ -67,19 +69,19 @@ class Reuse:
 
     def quantized(
         self, model: ModelConfig, inputs: Inputs, chosen: Sequence[int], clock: StepClock
-    ) -> tuple[torch.fx.GraphModule, Recipe]:
-        """Give the calibrated reference graph and the recipe, as `quantize` does."""
+    ) -> tuple[Encoded, Recipe]:
+        """Give the calibrated reference graph, encoded, and the recipe, as `quantize` does."""
         backend = available_backend(model, self._registry)
         recipe = resolve(model, self._registry, backend, inputs.loaded.byte_scale)
-
         said = {**relevant(model.quantization), "as": [recipe.reduce_range, recipe.float_outputs]}
         key = self._recipe_key("int8 graph", inputs, chosen, said)
-        known = self._recalled(key, lambda entry: decode(*unpack(entry.document, entry.blob, {})))
+        known: Encoded | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, {}))
         if known is None:
             of_ranges = {name: value for name, value in said.items() if name not in _AFTER_CALIBRATION}
             ranges = self._recipe_key("calibration", inputs, chosen, of_ranges)
-            known, recipe = quantize_by(_Calibration(inputs, chosen, self, ranges), model, self._registry, clock)
-            self._store(key, encode(known, inputs.loaded.example_inputs))
+            graph, recipe = quantize_by(_Calibration(inputs, chosen, self, ranges), model, self._registry, clock)
+            known = encode(graph, inputs.loaded.example_inputs)
+            self._store(key, lambda: known)
         return known, recipe
 
     def filled(self, key: Key | None, observed: torch.fx.GraphModule, fill: Callable[[], None]) -> None:
@@ -87,7 +89,7 @@ class Reuse:
         told = self._recalled(key, lambda entry: take_ranges(observed, unpack(entry.document, entry.blob, {})))
         if told is None:
             fill()
-            self._store(key, ranges_of(observed))
+            self._store(key, lambda: ranges_of(observed))
 
     def found(
         self, kind: str, case: Case, find: Callable[[], T], depends_on: Any = None, classes: Sequence[type] = ()
@@ -98,15 +100,15 @@ class Reuse:
         """
 
         def about() -> Key:
-            about = {"artifact": _content(case.artifact), "judged": digest(case.judged)}
-            return {**about, "depends_on": digest(depends_on), **self._calibration(case.inputs, case.chosen)}
+            samples = {"judged": digest(case.judged), **self._calibration(case.inputs, case.chosen)}
+            return {"artifact": _content(case.artifact), "depends_on": digest(depends_on), **samples}
 
         known_classes = {class_name(each): each for each in classes}
         key = self._key(kind, case.inputs.loaded, about)
         known: list[T] | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, known_classes))
         if known is None:
-            known = [find()]
-            self._store(key, known)
+            found = known = [find()]
+            self._store(key, lambda: found)
         return known[0]
 
     def recording(self, arm: str, module: torch.nn.Module, case: Case, artifact: Path | None = None) -> Recording:
@@ -134,7 +136,7 @@ class Reuse:
     def store(self, recording: Recording) -> None:
         """Store the predictions that were taken in, where all of them could be kept."""
         packed = recording.packed()
-        if packed:
+        if recording.key and packed:
             self._put(recording.key, *packed)
 
     def _recalled(self, key: Key | None, read: Callable[[Entry], T]) -> T | None:
@@ -149,17 +151,16 @@ class Reuse:
         self.used[key["kind"]] = entry.created
         return value
 
-    def _store(self, key: Key | None, value: Any) -> None:
-        packer = Packer()
-        try:
-            packed = packer.pack(value)
-        except UnstorableError:  # e.g. a weight of a type that numpy has not
-            return
-        self._put(key, packed, bytes(packer.blob))
-
-    def _put(self, key: Key | None, document: Any, blob: bytes) -> None:
+    def _store(self, key: Key | None, give: Callable[[], Any]) -> None:
+        """Store a value; what cannot be given or stored is not, e.g. ranges of an observer that saw nothing."""
         if key is None:
             return
+        packer = Packer()
+        with suppress(UnstorableError, QGateError):
+            packed = packer.pack(give())
+            self._put(key, packed, bytes(packer.blob))
+
+    def _put(self, key: Key, document: Any, blob: bytes) -> None:
         try:
             self._cache.put(key, document, blob)
         except OSError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
 from qgate.engine.advice import advice, missed_metrics
-from qgate.engine.artifact import artifact_bytes, float_bytes, load_artifact, write_artifact
+from qgate.engine.artifact import encoded_bytes, float_bytes, load_artifact, write_artifact
 from qgate.engine.collapse import check_collapse
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, evaluate
@@ -269,7 +269,7 @@ class Run:
         fallback: dict[str, Any] | None = None,
     ) -> Artifact:
         """Quantize and write; `fallback` is what to say of layers that `model` ignores and the recipe does not."""
-        reference, recipe = self.reuse.quantized(model, inputs, chosen, self.clock)
+        encoded, recipe = self.reuse.quantized(model, inputs, chosen, self.clock)
         self.quantization = describe(model, recipe, len(chosen), self.config.qgate.seed)
         if fallback:
             self.quantization["fallback"] = fallback
@@ -285,7 +285,7 @@ class Run:
             "environment": self.environment,
         }
         with self.clock.step("artifact"):
-            content = artifact_bytes(reference, inputs.loaded.example_inputs, header)
+            content = encoded_bytes(encoded, inputs.loaded.example_inputs, header)
             written = write_artifact(path, content)
         return Artifact(os.path.relpath(path, self.config.path.parent), written.bytes, written.sha256)
 

@@ -48,6 +48,29 @@ def test_an_unchanged_gate_computes_nothing_twice(project: Counting) -> None:
     assert again["preprocess"] == 5  # for those, and to see what becomes of each split's first sample
 
 
+FORK = """
+class Fork(nn.Module):
+    def forward(self, image):
+        if bool(image.sum() > 1e9):
+            return image - 1
+        return image * 2
+
+
+def net():"""
+
+
+def test_a_module_that_is_kept_whole_is_quantized_once(project: Counting) -> None:
+    project.edit("counting.py", "def net():", FORK)
+    project.edit("counting.py", "nn.Conv2d(8, 4, 3))", "nn.Conv2d(8, 4, 3), Fork())")
+    project.edit("qgate.toml", "activation =", 'non_traceable = ["3"]\nactivation =')
+    first, _ = project.run()
+
+    second, _ = project.run()
+
+    assert set(second.cached) == ALL
+    assert metrics_of(second) == metrics_of(first)
+
+
 def test_results_say_when_what_was_cached_was_computed(judged: Counting) -> None:
     later, _ = judged.run()
     latest, _ = judged.run()
