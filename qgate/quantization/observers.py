@@ -231,8 +231,8 @@ class CountingObserver(ActivationObserver):
     def search(self, low: float, high: float) -> tuple[float, float]:
         """Choose bounds within `low` and `high`, which hold zero and all values seen."""
 
-    def errors(self, low: torch.Tensor, high: torch.Tensor, power: float = 2.0) -> torch.Tensor:
-        """Sum |error|^power of quantizing with each pair of bounds: all shape (candidates,), float64.
+    def errors(self, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        """Sum the squared error of quantizing with each pair of bounds: all shape (candidates,), float64.
 
         Where only an elementwise function reads the values, the error is reckoned behind it: of what goes into SiLU,
         negative values matter little.
@@ -242,7 +242,7 @@ class CountingObserver(ActivationObserver):
         zero_point = torch.round(-low.unsqueeze(1) / scale)
         steps = torch.clamp(torch.round(values / scale) + zero_point, 0, self.levels)
         read = self.read_through or torch.nn.Identity()
-        return (read((steps - zero_point) * scale) - read(values)).abs().pow(power) @ counts
+        return (read((steps - zero_point) * scale) - read(values)).square() @ counts
 
 
 class HistogramObserver(CountingObserver):
