@@ -76,10 +76,10 @@ class _Correction:
         return outputs
 
     def _corrected(self, node: Node, layer: Layer, outputs: list[Both]) -> list[Both]:
-        axis = -1 if isinstance(layer, torch.nn.Linear) else 1
-        shift = mean_error(outputs, axis, self._activation(node))
+        positions = 0 if isinstance(layer, torch.nn.Linear) else len(layer.kernel_size)
+        shift = mean_error(outputs, -1 - positions, self._activation(node))
         add_to_bias(layer, shift)
-        along = shift if axis == -1 else shift.reshape(-1, *[1] * (outputs[0].real.ndim - 2))
+        along = shift.reshape(-1, *[1] * positions)
         return [Both(both.real, both.found + along) for both in outputs]
 
     def _activation(self, node: Node) -> Function | None:

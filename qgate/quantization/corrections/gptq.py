@@ -115,6 +115,7 @@ def _windows(layer: Layer, x: torch.Tensor) -> torch.Tensor:
     if isinstance(layer, nn.Linear):
         return x
     padding: Any = layer.padding
+    x = x if x.ndim > 1 + len(padding) else x.unsqueeze(0)  # convolutions take a single sample as well
     x = functional.pad(x, [side for size in reversed(padding) for side in (size, size)])
     of_each = zip(layer.kernel_size, layer.stride, layer.dilation, strict=True)
     for dimension, (size, stride, dilation) in enumerate(of_each, start=2):

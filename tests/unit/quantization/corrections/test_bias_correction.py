@@ -13,6 +13,7 @@ from qgate.quantization.corrections.bias import mean_error
 from qgate.quantization.corrections.correct import correct, count_layers
 from qgate.quantization.corrections.lockstep import Both
 from qgate.quantization.fused import FusedBackend
+from qgate.quantization.prepare import quiet_torch_ao
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +33,7 @@ def corrected(graph: torch.fx.GraphModule, network: Network, advance: Callable[[
 
 def channel_errors(graph: nn.Module, network: Network) -> np.ndarray:
     """Give the mean error of each channel of the output, on the samples that calibrated."""
-    with torch.no_grad():
+    with torch.no_grad(), quiet_torch_ao():
         pairs = [(graph(*sample), network.module()(*sample)) for sample in samples(network)]
     errors = np.stack([(found - real).numpy() for found, real in pairs])
     return errors.mean(axis=(0, 1, 3, 4))
@@ -96,7 +97,7 @@ def test_every_kind_of_network_stays_as_close_to_float32(name: str) -> None:
     steps: list[None] = []
 
     def error() -> float:
-        with torch.no_grad():
+        with torch.no_grad(), quiet_torch_ao():
             pairs = [(flat(graph(*sample)), flat(network.module()(*sample))) for sample in samples(network)]
         return sum(float((found - real).square().sum()) for found, real in pairs)
 
@@ -127,7 +128,7 @@ def test_a_layer_without_a_bias_is_given_one_that_the_artifact_keeps(backend: st
     graph = corrected(reference(network, ALL_BACKENDS[backend]()), network)
     kept = decode(*encode(graph, network.inputs()))
 
-    with torch.no_grad():
+    with torch.no_grad(), quiet_torch_ao():
         expected, found = (module(*network.inputs(9)) for module in (graph, kept))
         int8 = ALL_BACKENDS[backend]().lower(kept, network.inputs())(*network.inputs(9))
     assert first_layer(graph).bias is not None

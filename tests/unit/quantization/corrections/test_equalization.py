@@ -11,7 +11,7 @@ from qgate.quantization.corrections.equalization import equalize
 from qgate.quantization.fused import FusedBackend
 from qgate.quantization.layers import float_graph, layer_errors
 from qgate.quantization.observers import MinMaxObserver, PerChannelMinMaxObserver, PerTensorMinMaxObserver
-from qgate.quantization.prepare import Recipe, prepare
+from qgate.quantization.prepare import Recipe, prepare, quiet_torch_ao
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def uneven(layer: nn.Module) -> nn.Module:
     """Give each output channel of a layer another size, over two decades."""
-    with torch.no_grad():
+    with torch.no_grad(), quiet_torch_ao():
         layer.weight *= torch.logspace(-1, 1, len(layer.weight)).reshape(-1, *[1] * (layer.weight.ndim - 1))
     return layer
 
@@ -90,7 +90,7 @@ def spread(weight: torch.Tensor) -> float:
 
 
 def outputs(module: nn.Module, network: Network) -> list[torch.Tensor]:
-    with torch.no_grad():
+    with torch.no_grad(), quiet_torch_ao():
         found = module(*network.inputs(3))
     return list(found) if isinstance(found, tuple) else [found]
 

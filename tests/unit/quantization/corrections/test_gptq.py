@@ -11,13 +11,14 @@ from qgate.quantization.codec import decode, encode
 from qgate.quantization.corrections.correct import correct
 from qgate.quantization.fused import FusedBackend
 from qgate.quantization.observers import MinMaxObserver, PerChannelMinMaxObserver, PerTensorMinMaxObserver
-from qgate.quantization.prepare import Recipe, convert, prepare
+from qgate.quantization.prepare import Recipe, convert, prepare, quiet_torch_ao
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 ALL_BACKENDS = {**BACKENDS, "fused": FusedBackend}
 BYTE_SCALE = 1 / 16
+UNBATCHED = "one sample without a batch"
 Sample = tuple[torch.Tensor]
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
@@ -28,6 +29,7 @@ LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "one dimension": (lambda: nn.Conv1d(8, 8, 5, padding=2), (1, 8, 64)),
     "linear": (lambda: nn.Linear(16, 8), (64, 16)),
     "linear on tokens": (lambda: nn.Linear(16, 8), (2, 32, 16)),
+    UNBATCHED: (lambda: nn.Conv2d(16, 8, 3), (16, 12, 12)),
     "many samples a batch": (lambda: nn.Conv2d(16, 8, 1), (6, 16, 5, 5)),
     "more places than are drawn": (lambda: nn.Conv2d(16, 8, 1), (1, 16, 48, 48)),
 }
@@ -38,7 +40,8 @@ def made(name: str) -> tuple[nn.Module, list[Sample]]:
     make, shape = LAYERS[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        axis = -1 if isinstance(layer := make().eval(), nn.Linear) else 1
+        layer = make().eval()
+        axis = -1 if isinstance(layer, nn.Linear) else 0 if name == UNBATCHED else 1
         mix = torch.randn(2, shape[axis])
         places = torch.Size(shape).numel() // shape[axis]
         around = [size for place, size in enumerate(shape) if place != axis % len(shape)]
@@ -52,7 +55,7 @@ def quantized(module: nn.Module, samples: list[Sample], backend: Any = None, **r
     settings = {"activation": MinMaxObserver, "weight": PerChannelMinMaxObserver, "reduce_range": False}
     settings |= recipe
     observed = prepare(module, Recipe(**settings), config, samples[0])
-    with torch.no_grad():
+    with torch.no_grad(), quiet_torch_ao():
         for sample in samples:
             observed(*sample)
     return convert(observed, config)
@@ -86,7 +89,7 @@ def test_a_layers_error_is_less_than_by_rounding_to_nearest(name: str, weight: A
     (layer,) = int8_layers(graph)
 
     def error() -> float:
-        with torch.no_grad():
+        with torch.no_grad(), quiet_torch_ao():
             return sum(float((layer(*sample) - module(*sample)).square().sum()) for sample in fresh)
 
     nearest = error()
@@ -173,7 +176,7 @@ def test_an_artifact_keeps_what_was_rounded(backend: str) -> None:
     graph = rounded(reference(network, kernels), [network.inputs(seed) for seed in range(1, 9)])
     kept = decode(*encode(graph, network.inputs()))
 
-    with torch.no_grad():
+    with torch.no_grad(), quiet_torch_ao():
         expected, found = (module(*network.inputs(9)) for module in (graph, kept))
         int8 = kernels.lower(kept, network.inputs())(*network.inputs(9))
 
