@@ -3,7 +3,7 @@
 The gate runs as `qgate check` in a new process: interpreter, imports, loading, quantizing, reading images, metrics and
 all. The forward passes are both arms over the evaluation set, on as many threads as the gate uses; the plain float32
 model over the calibration samples, without observers; and the timing rounds, which are nothing but forward passes.
-Images are read and preprocessed beforehand.
+Images are read and preprocessed beforehand. The cache that the configuration names is emptied.
 
     QGATE_ASSETS=... python benchmarks/overhead.py --config examples/yolov5n-coco/qgate.toml
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -47,8 +48,9 @@ def main() -> int:
     parser.add_argument("--config", type=Path, required=True)
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
-    gate_seconds = run_gate(options.config)
     gate = Gate.open(options.config)
+    shutil.rmtree(gate.config.qgate.cache, ignore_errors=True)
+    gate_seconds = run_gate(options.config)
     steps = load_results(gate.config.qgate.results).models[gate.models[0].name].seconds
     forward = forward_seconds(gate, steps["timing"])
     ratio = gate_seconds / sum(forward.values())
