@@ -103,7 +103,9 @@ def gate(tmp_path: Path) -> Callable[..., ModelResult]:
             thresholds={name: ThresholdConfig(name, limits, PLACE) for name, limits in thresholds.items()},
             place=PLACE,
         )
-        config = GateConfig(tmp_path / "qgate.toml", "0" * 64, Settings(artifacts=tmp_path, cache_bytes=0), {"net": model})
+        config = GateConfig(
+            tmp_path / "qgate.toml", "0" * 64, Settings(artifacts=tmp_path, cache_bytes=0), {"net": model}
+        )
         registry = load_registry(plugins=[(Plugin(), "test")])
         return Run(config, model, registry, ENVIRONMENT, Silent()).judged(
             open_inputs or (lambda: inputs), blessed=blessed, timing=timing
