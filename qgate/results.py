@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from qgate.errors import ResultsError
-from qgate.files import write_atomically
+from qgate.outputs import results_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -148,13 +148,7 @@ class Result:
 
     def save(self, path: Path) -> None:
         """Write `results.json` atomically. Raises `ResultsError` where that cannot be done."""
-        try:
-            write_atomically(path, self.to_json().encode())
-        except OSError as error:
-            remedy = "name a file that can be written as `results` in [qgate]"
-            raise ResultsError(
-                f"the results cannot be written: {error.strerror or error}; {remedy}", path=path
-            ) from error
+        results_output(path).write(self.to_json().encode())
 
 
 def table_name(metric: str, where: Mapping[str, str] | None) -> str:

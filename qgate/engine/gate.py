@@ -17,11 +17,12 @@ from qgate.config.reader import bind, plugin_modules
 from qgate.engine.progress import Silent
 from qgate.environment import describe_environment, repository_path
 from qgate.errors import ConfigError
+from qgate.outputs import artifact_output, blessed_output, results_output
 from qgate.plugins import load_registry
 from qgate.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from qgate.blessed import Blessed, Change
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.engine.run import Run
+    from qgate.outputs import Output
     from qgate.plugins import Registry
     from qgate.results import Artifact, ModelResult
 
@@ -86,10 +88,16 @@ class Gate:
         return cls(config, registry, _choose(config, models), timing=timing, update_blessed=update_blessed)
 
     def preflight(self) -> None:
-        """Load every chosen model and open its data. Raises `QGateError`: nothing slow has started yet."""
+        """Load every chosen model, open its data, and see that what is found can be written.
+
+        Raises `QGateError`: nothing slow has started yet.
+        """
+        for output in self._outputs():
+            output.check()
+        self.blessed  # noqa: B018  # a damaged file shows at once
+
         from qgate.engine.quantize import available_backend, resolve
 
-        self.blessed  # noqa: B018  # a damaged file shows at once
         for model in self.models:
             begin = time.perf_counter()
             resolve(model, self.registry, available_backend(model, self.registry))
@@ -111,6 +119,7 @@ class Gate:
     def export(self, name: str, output: Path, progress: Progress | None = None) -> Artifact:
         """Quantize one model and write its artifact to `output`, without judging it. Raises `QGateError`."""
         model = self._model(name)
+        artifact_output(output).check()
         return self._new_run(model, progress).exported(lambda: self._open(model), output)
 
     def writing_to(self, folder: Path) -> Gate:
@@ -152,6 +161,14 @@ class Gate:
     def environment(self) -> dict[str, Any]:
         """Describe the machine and the software."""
         return describe_environment(self.config.qgate.num_threads, self.config.path.resolve().parent)
+
+    def _outputs(self) -> Iterator[Output]:
+        settings = self.config.qgate
+        for model in self.models:
+            yield artifact_output(settings.artifacts / f"{model.name}.pt")
+        yield results_output(settings.results)
+        if self._update_blessed:
+            yield blessed_output(settings.blessed)
 
     def _new_run(self, model: ModelConfig, progress: Progress | None) -> Run:
         from qgate.engine.run import Run
