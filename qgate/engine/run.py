@@ -154,7 +154,11 @@ class Run:
             self.notes.append(f"which kernels ran could not be told: {brief(error)}")
 
     def _choose_calibration(self, inputs: Inputs) -> list[int]:
-        return choose_calibration(self.model, self.registry, inputs, self.config.qgate.seed)
+        chosen = choose_calibration(self.model, self.registry, inputs, self.config.qgate.seed)
+        wanted = self.model.data.calibration.num_samples or 0
+        if len(chosen) < wanted:
+            self.notes.append(f"calibrated on {len(chosen)} samples, where num_samples asks for {wanted}")
+        return chosen
 
     def _check_overlap(self, inputs: Inputs, chosen: list[int]) -> list[str]:
         """Look for calibration samples among the evaluation samples; give the latter's fingerprints."""
