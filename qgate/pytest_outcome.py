@@ -113,6 +113,6 @@ class Outcome:
             terminal.write_line(line, yellow=True)
         for name, model in self._result.models.items():
             if missed := self._missed(model):
-                line = f"qgate: not blessed {name}: not held: {', '.join(missed)}; mend that, or leave it out with -k"
+                line = f"qgate: not blessed {name}: not held: {', '.join(missed)}; meet it, or leave it out with -k"
                 terminal.write_line(line, red=True)
-        terminal.write_line(f"qgate: {path} {'was written; commit it' if self._changes else 'is as it was'}")
+        terminal.write_line(f"qgate: {path} {'was written; commit it' if self._changes else 'was left as it was'}")

@@ -104,14 +104,17 @@ class Gate:
             self._open(model)
             self._preflight_seconds[model.name] = time.perf_counter() - begin
 
-    def run(self, name: str, progress: Progress | None = None) -> ModelResult:
-        """Run the gate of one model; what cannot be measured becomes verdicts with status `error`."""
+    def run(self, name: str, progress: Progress | None = None, *, timing: bool = True) -> ModelResult:
+        """Run the gate of one model; what cannot be measured becomes verdicts with status `error`.
+
+        Without `timing` no speed is measured, whatever `open` was told.
+        """
         if name not in self._results:
             model = self._model(name)
             self._results[name] = self._new_run(model, progress).judged(
                 lambda: self._open(model),
                 blessed=None if self._update_blessed else self.blessed.models.get(name, {}),
-                timing=self._timing,
+                timing=self._timing and timing,
                 preflight_seconds=self._preflight_seconds.get(name, 0.0),
             )
         return self._results[name]

@@ -46,7 +46,7 @@ def test_blessing_shows_before_and_after_and_later_runs_compare(blessable: Proje
     first.stdout.fnmatch_lines(
         [f"qgate: blessed toy: accuracy: nothing -> {accuracy:.6g}", "*qgate-blessed.json was written*"]
     )
-    again.stdout.fnmatch_lines(["qgate: qgate-blessed.json is as it was"])
+    again.stdout.fnmatch_lines(["qgate: qgate-blessed.json was left as it was"])
     assert blessed(blessable)["toy"]["accuracy"]["value"] == accuracy
     assert blessed(blessable)["toy"]["size_reduction"]["value"] == figures["size_reduction"]["value"]
 
@@ -90,7 +90,7 @@ def test_a_model_that_does_not_hold_is_not_blessed(
 
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines(
-        [f"qgate: not blessed toy: not held: {missed}; *", "qgate: qgate-blessed.json is as it was"]
+        [f"qgate: not blessed toy: not held: {missed}; *", "qgate: qgate-blessed.json was left as it was"]
     )
     assert blessable.text("qgate-blessed.json") == before
 
@@ -102,6 +102,7 @@ def test_a_limit_that_is_left_out_does_not_keep_the_others_from_being_blessed(bl
 
     assert result.ret == pytest.ExitCode.OK
     assert set(blessed(blessable)["toy"]) == {"accuracy", "size_reduction"}
+    assert "timing" not in blessable.results()["models"]["toy"]["seconds"]  # nobody asked
 
 
 def test_one_model_that_does_not_hold_leaves_the_others_to_be_blessed(blessable: Project) -> None:
