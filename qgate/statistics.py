@@ -50,13 +50,13 @@ def bootstrap_interval(
     """Give the interval of a loss that was `measured`, from its value in each resample, `resampled` (resamples,).
 
     A loss is greater where int8 is worse. Both ends are expanded percentiles, but the upper one, by which int8 passes,
-    is that of the percentile interval or of its reflection at `measured`, the basic interval, whichever is greater. They
-    differ where resamples are biased, as those of an average precision are: a sample that is drawn twice agrees with
-    itself. Percentiles expect a new sample to be biased alike, reflection takes the bias off. The percentile alone lets
-    too many bad models pass, the greater end on both sides is too wide, and the bias-corrected (BCa) interval covers
-    least: `benchmarks/coverage.py`. Expanded, because percentiles are narrow by the factor sqrt((n - 1) / n), and by
-    that of the normal and Student's t quantile. Source: Hesterberg, What Teachers Should Know About the Bootstrap
-    (2015), section 4.
+    is that of the percentile interval or of its reflection at `measured`, the basic interval, whichever is greater.
+    They differ where resamples are biased, as those of an average precision are: a sample that is drawn twice agrees
+    with itself. Percentiles expect a new sample to be biased alike, reflection takes the bias off. The percentile alone
+    lets too many bad models pass, the greater end on both sides is too wide, and the bias-corrected (BCa) interval
+    covers least: `benchmarks/coverage.py`. Expanded, because percentiles are narrow by the factor sqrt((n - 1) / n),
+    and by that of the normal and Student's t quantile. Source: Hesterberg, What Teachers Should Know About the
+    Bootstrap (2015), section 4.
 
     A resample in which the loss is undefined may lie on either side. None where there are too many of them, where
     nothing was measured, or where samples are so few that a tail holds not one resample: fewer than six at 95%.

@@ -87,8 +87,8 @@ class Run:
         try:
             with self._torch_state():
                 self._measure(open_inputs, timing=timing)
-        except QGateError as error:
-            reason = str(error)
+        except QGateError as error:  # limits are shown with the file that they are in
+            reason = f"line {error.line}: {error.message}" if error.path == self.config.path else str(error)
         except Exception as error:  # noqa: BLE001  # a crash of a plugin or of torch is a failure with a reason
             reason = " ".join(brief(error).split())
         if not reason and not timing:
