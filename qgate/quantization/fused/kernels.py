@@ -15,6 +15,7 @@ from torch import nn
 from torch.ao.nn.quantized import reference
 from torch.nn import functional
 
+from qgate.quantization.byte_operators import IDENTITY, as_bytes
 from qgate.quantization.byte_table import SumQuantization, add_table, apply_table
 from qgate.quantization.float_forms import channels_last
 from qgate.quantization.fused.tables import Scale, activation_table, byte_table
@@ -38,8 +39,6 @@ __all__ = [
     "PostOp",
     "QuantizeInput",
     "QuantizedLayer",
-    "as_bytes",
-    "as_quantized",
     "epilogue",
     "has_post_op",
     "multiply",
@@ -62,7 +61,6 @@ LAYERS: dict[type, Any] = {
     reference.Conv3d: _onednn.qconv3d_pointwise.default,
     reference.Linear: _onednn.qlinear_pointwise.default,
 }
-IDENTITY = torch.arange(256, dtype=torch.uint8)
 _FEW = 4  # channels
 _POST_OPS: dict[type, set[str]] = {
     reference.Conv1d: {"none", "relu"},
@@ -72,6 +70,7 @@ _POST_OPS: dict[type, set[str]] = {
 }
 _PLAIN = PostOp()
 _CLAMPS = {"relu", "hardtanh"}
+_HOMOGENEOUS = {"none", "relu"}  # of a multiple of a value they give that multiple
 _FREE = {*_CLAMPS, "leaky_relu"}  # post-ops that cost no time
 
 
@@ -119,22 +118,27 @@ class QuantizedLayer(nn.Module):
     shape, is added before the post-op, and overwritten. Weights are packed once, for the shape that comes first.
 
     Kernels without zero points are up to a seventh faster (`benchmarks/zero_points.py`), so the zero points go into the
-    bias, and a padding, which must be real zeros, is made beforehand.
+    bias, and a padding, which must be real zeros, is made beforehand. A kernel that only rounds its result counts in
+    steps of it: the scales of source and result go into the weight's.
     """
 
     def __init__(self, layer: Any, source: Scale, end: Epilogue, residual: Scale | None = None) -> None:
         super().__init__()
         self.source, self.end = source, end
-        weight, self.steps = _quantized_weight(layer)
+        weight, steps = _quantized_weight(layer)
         self.weight: Tensor | None = weight
-        self.zeros = torch.zeros(len(self.steps), dtype=torch.int32)
+        unit = end.scale.step if end.scale and end.post_op.name in _HOMOGENEOUS else 1.0
+        self.steps = (steps * source.step / unit).float()
+        self.zeros = torch.zeros(len(steps), dtype=torch.int32)
         padding = [] if isinstance(layer, reference.Linear) else list(layer.padding)
         self.around = [side for size in reversed(padding) for side in (size, size)] if source.zero_point else []
         inside = [0] * len(padding) if self.around else padding
         self.window = (list(layer.stride), inside, list(layer.dilation), layer.groups) if padding else ()
         self.operator = _onednn.qconv2d_pointwise.binary if residual else LAYERS[type(layer)]
-        bias = _shifted_bias(layer.bias, weight, self.steps * source.step * source.zero_point, end, residual)
-        self.arguments = (bias, *self.window, *_written(end, residual))
+        shifted = _shifted_bias(layer.bias, weight, steps * source.step * source.zero_point, end, residual)
+        self.bias = (shifted / unit).float()
+        self.residual_step = residual.step / unit if residual else None
+        self.written = _written(end, unit, self.residual_step)
         self.packed: Tensor | None = None
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -143,14 +147,15 @@ class QuantizedLayer(nn.Module):
             x = torch.constant_pad_nd(x, self.around, self.source.zero_point)
         packed = self._pack(x) if self.packed is None else self.packed
         added = () if residual is None else (residual,)
-        result: Tensor = self.operator(x, self.source.step, 0, packed, self.steps, self.zeros, *added, *self.arguments)
+        layer = (1.0, 0, packed, self.steps, self.zeros, *added, self.bias, *self.window)
+        result: Tensor = self.operator(x, *layer, *self.written)
         return result if self.end.table is None else apply_table(result, self.end.table)
 
     def _pack(self, x: Tensor) -> Tensor:
         """Lay the weights out as the kernel for inputs of this shape wants them."""
         shape = list(x.shape)
         if self.window:
-            packed = _onednn.qconv_prepack(self.weight, self.steps, self.source.step, 0, *self.window, shape)
+            packed = _onednn.qconv_prepack(self.weight, self.steps, 1.0, 0, *self.window, shape)
         else:
             packed = _onednn.qlinear_prepack(self.weight, [x.numel() // shape[-1], shape[-1]])
         self.packed, self.weight = packed, None
@@ -170,47 +175,35 @@ def multiply(x: Tensor, weight: Tensor, groups: int, scale: float) -> Tensor:
 
 
 def _quantized_weight(layer: Any) -> tuple[Tensor, Tensor]:
-    """Give a reference layer's int8 weight and its scales, one an output channel."""
+    """Give a reference layer's int8 weight and its scales, one an output channel, float64."""
     weight = layer.get_quantized_weight()
     per_channel = weight.qscheme() in {torch.per_channel_affine, torch.per_channel_symmetric}
     steps = weight.q_per_channel_scales() if per_channel else torch.tensor(weight.q_scale())
-    return weight.int_repr(), steps.to(torch.float32).expand(weight.shape[0]).contiguous()
+    return weight.int_repr(), steps.double().expand(weight.shape[0]).contiguous()
 
 
 def _shifted_bias(bias: Tensor | None, weight: Tensor, shifts: Tensor, end: Epilogue, residual: Scale | None) -> Tensor:
-    """Give the bias that makes up for zero points of the source, of the residual and of the result.
+    """Give the bias, float64, that makes up for zero points of the source, of the residual and of the result.
 
     `shifts` are what a source's zero point, times a weight of 1, adds to each output channel.
     """
-    shifted = -shifts.double() * weight.flatten(1).double().sum(1)
+    shifted = -shifts * weight.flatten(1).double().sum(1)
     if bias is not None:
         shifted += bias.detach()
     if residual:
         shifted -= residual.step * residual.zero_point
-    if end.scale and end.post_op[0] == "none":
+    if end.scale and end.post_op.name == "none":
         shifted += end.scale.step * end.scale.zero_point
-    return shifted.float()
+    return shifted
 
 
-def _written(end: Epilogue, residual: Scale | None) -> tuple[Any, ...]:
+def _written(end: Epilogue, unit: float, residual_step: float | None) -> tuple[Any, ...]:
     """Give an operator's last arguments: how its result is written. Behind a post-op, its zero point is said here."""
     name, arguments, algorithm = end.post_op
     zero_point = end.scale.zero_point if end.scale and name != "none" else 0
-    scale = (end.scale.step, zero_point, torch.uint8) if end.scale else (1.0, 0, torch.float32)
-    added = (residual.step, 0, "sum", 1.0) if residual else ()
+    scale = (end.scale.step / unit, zero_point, torch.uint8) if end.scale else (1.0, 0, torch.float32)
+    added = (residual_step, 0, "sum", 1.0) if residual_step else ()
     return (*scale, *added, name, list(arguments), algorithm)
-
-
-def as_quantized(x: Tensor, step: float, zero_point: int) -> Tensor:
-    """See bytes as a tensor of torch's quantized type, without a copy."""
-    quantized = torch._empty_affine_quantized([0], scale=step, zero_point=zero_point, dtype=torch.quint8)
-    return quantized.set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
-
-
-def as_bytes(quantized: Tensor) -> Tensor:
-    """See the bytes of a tensor of torch's quantized type, without a copy, as `int_repr` makes one."""
-    place = (quantized.storage_offset(), quantized.shape, quantized.stride())
-    return torch.empty(0, dtype=torch.uint8).set_(quantized.untyped_storage(), *place)
 
 
 class ByteTable(nn.Module):

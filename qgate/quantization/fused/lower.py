@@ -18,6 +18,7 @@ from torch.ao.nn.quantized.reference import Conv2d
 from torch.fx.node import map_arg
 from torch.nn import functional
 
+from qgate.quantization.byte_operators import as_bytes, as_quantized
 from qgate.quantization.fused.functions import elementwise, is_sum, pooling, post_op
 from qgate.quantization.fused.kernels import (
     LAYERS,
@@ -29,8 +30,6 @@ from qgate.quantization.fused.kernels import (
     PostOp,
     QuantizedLayer,
     QuantizeInput,
-    as_bytes,
-    as_quantized,
     epilogue,
     has_post_op,
 )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qgate.quantization.fused.kernels import Epilogue
     from qgate.quantization.fused.tables import Scale
 
-__all__ = ["Stem", "can_fold"]
+__all__ = ["Stem", "can_fold", "squares"]
 
 _FEW = 4  # channels
 _TRIALS = 5
@@ -53,7 +53,7 @@ class Stem(QuantizedLayer):
         return self._run_folded(x) if self.folds else super().forward(x)
 
     def _run_folded(self, x: Tensor) -> Tensor:
-        return self.folded(_squares(x))  # type: ignore[no-any-return]  # a module's result
+        return self.folded(squares(x))  # type: ignore[no-any-return]  # a module's result
 
 
 def _folded(layer: Any) -> Any:
@@ -66,7 +66,7 @@ def _folded(layer: Any) -> Any:
     return folded
 
 
-def _squares(x: Tensor) -> Tensor:
+def squares(x: Tensor) -> Tensor:
     """Put the places of each 2x2 square, row by row, into channels: (N, C, H, W) becomes (N, 4 * C, H / 2, W / 2)."""
     batch, channels, height, width = x.shape
     rows = x.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, width // 2, 2 * channels)
