@@ -18,13 +18,15 @@ from torch.nn import functional
 from qgate.quantization.byte_operators import IDENTITY, as_bytes
 from qgate.quantization.byte_table import SumQuantization, add_table, apply_table
 from qgate.quantization.float_forms import channels_last
-from qgate.quantization.fused.tables import Scale, activation_table, byte_table
+from qgate.quantization.fused.tables import Scale, activation_table, byte_table, squashed_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from qgate.quantization.fused.tables import Function
+    from qgate.quantization.fused.tables import Function, Squash
 
     Bytes = NDArray[np.uint8]
     Floats = NDArray[np.float32]
@@ -68,7 +70,7 @@ _POST_OPS: dict[type, set[str]] = {
     reference.Conv3d: {"none"},
     reference.Linear: {"none", "relu", "hardtanh", "hardswish", "swish", "leaky_relu", "gelu", "tanh"},
 }
-_PLAIN = PostOp()
+_PLAIN, _SQUASHED = PostOp(), PostOp("hardswish")
 _CLAMPS = {"relu", "hardtanh"}
 _HOMOGENEOUS = {"none", "relu"}  # of a multiple of a value they give that multiple
 _FREE = {*_CLAMPS, "leaky_relu"}  # post-ops that cost no time
@@ -79,12 +81,13 @@ class Epilogue:
     """What a kernel does with a layer's result before it is written.
 
     oneDNN applies `post_op` and quantizes with `scale` (None: the result stays float32); what comes out is looked up
-    in `table`, uint8 (256,), where there is one.
+    in `table`, uint8 (256,), where there is one. Where there is a `squash`, that is the post-op, with its factors.
     """
 
     scale: Scale | None
     post_op: PostOp = _PLAIN
     table: Tensor | None = None
+    squash: Squash | None = None
 
 
 def has_post_op(layer: Any, post_op: PostOp | None, *, has_residual: bool = False) -> bool:
@@ -93,22 +96,27 @@ def has_post_op(layer: Any, post_op: PostOp | None, *, has_residual: bool = Fals
     return post_op is not None and post_op.name in known
 
 
-def epilogue(activation: Function | None, post_op: PostOp | None, target: Scale, *, has: bool) -> Epilogue | None:
+def epilogue(
+    activation: Function | None, post_op: PostOp | None, target: Scale, has: Callable[[PostOp], bool]
+) -> Epilogue | None:
     """Choose how a kernel makes `target`'s bytes of an activation of its result: by a post-op, or by a table.
 
-    `post_op` is oneDNN's, where it knows that activation, and `has` says whether the layer's kernel has it. A table is
+    `post_op` is oneDNN's, where it knows that activation, and `has` says which the layer's kernel has. A table is
     faster than a post-op with an exponential in it. None where neither gives the activation to within a step.
     """
     if activation is None:
         return Epilogue(target)
-    if post_op and post_op.name in _FREE and has:
+    if post_op and post_op.name in _FREE and has(post_op):
         return Epilogue(target, post_op)
     if post_op and post_op.name in _CLAMPS:  # a clamp of what was rounded is what was clamped, rounded
         return Epilogue(target, table=byte_table(activation, target, target))
     found = activation_table(activation, target)
     if found:
         return Epilogue(found[0], table=found[1])
-    return Epilogue(target, post_op) if post_op and has else None
+    squashed = squashed_table(activation, target) if has(_SQUASHED) and post_op != _SQUASHED else None
+    if squashed:
+        return Epilogue(squashed[1], _SQUASHED, squashed[2], squashed[0])
+    return Epilogue(target, post_op) if post_op and has(post_op) else None
 
 
 class QuantizedLayer(nn.Module):
@@ -128,7 +136,8 @@ class QuantizedLayer(nn.Module):
         weight, steps = _quantized_weight(layer)
         self.weight: Tensor | None = weight
         unit = end.scale.step if end.scale and end.post_op.name in _HOMOGENEOUS else 1.0
-        self.steps = (steps * source.step / unit).float()
+        slope, offset = (end.squash.slope, end.squash.offset) if end.squash else (1 / unit, 0.0)
+        self.steps = (steps * source.step * slope).float()
         self.zeros = torch.zeros(len(steps), dtype=torch.int32)
         padding = [] if isinstance(layer, reference.Linear) else list(layer.padding)
         self.around = [side for size in reversed(padding) for side in (size, size)] if source.zero_point else []
@@ -136,7 +145,7 @@ class QuantizedLayer(nn.Module):
         self.window = (list(layer.stride), inside, list(layer.dilation), layer.groups) if padding else ()
         self.operator = _onednn.qconv2d_pointwise.binary if residual else LAYERS[type(layer)]
         shifted = _shifted_bias(layer.bias, weight, steps * source.step * source.zero_point, end, residual)
-        self.bias = (shifted / unit).float()
+        self.bias = (shifted * slope + offset).float()
         self.residual_step = residual.step / unit if residual else None
         self.written = _written(end, unit, self.residual_step)
         self.packed: Tensor | None = None

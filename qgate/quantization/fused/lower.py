@@ -8,6 +8,7 @@ graph has it, between a quantized tensor and another, for torch's own lowering.
 
 from __future__ import annotations
 
+import functools
 import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -270,9 +271,9 @@ class _Lowering:
     def _epilogue(self, layer: _Layer, behind: _Behind) -> Epilogue | None:
         parts = (*layer.inner, *behind.functions)
         only = post_op(parts[0], self.modules) if len(parts) == 1 else None
-        has = has_post_op(layer.root, only, has_residual=behind.residual is not None)
+        has = functools.partial(has_post_op, layer.root, has_residual=behind.residual is not None)
         functions = [elementwise(part, self.modules) for part in parts]
-        return epilogue(_composed(functions) if functions else None, only, self._scale(behind.quantize), has=has)
+        return epilogue(_composed(functions) if functions else None, only, self._scale(behind.quantize), has)
 
     def _float_layer(self, node: Node, layer: _Layer) -> bool:
         """Give a layer's result as float32, where the kernel has what FX fused with it."""

@@ -76,13 +76,15 @@ class Carrier:
     @property
     def quantized(self) -> Tensor:
         """Give them in a quantized tensor, dense."""
-        return Carrier(self.settled).raw[0]
+        source, table = self.raw
+        if source.dtype is torch.uint8:
+            self.tensor, self.table = _qgate.map_(_empty(source.shape), source, table), None
+        return self.settled
 
     @property
     def raw(self) -> tuple[Tensor, Tensor]:
-        """Give a quantized tensor, dense, and the table in which its bytes are to be looked up."""
-        is_dense = self.tensor.is_contiguous(memory_format=_layout(len(self.shape)))
-        if self.tensor.dtype is not torch.quint8 or not is_dense:
+        """Give a dense tensor of either kind, and the table in which its bytes are to be looked up."""
+        if not self.tensor.is_contiguous(memory_format=_layout(len(self.shape))):
             self.tensor = labelled(self, 1.0, 0)
         return self.tensor, IDENTITY if self.table is None else self.table
 
