@@ -193,6 +193,35 @@ static void place_operator(Value *stack, uint64_t given, uint64_t returned) {
     torch.release((Tensor)stack[2]);
 }
 
+/* Chunks of two rows in turn. With a constant length, as below, a copy is two moves. */
+static inline void alternate(uint8_t *to, const uint8_t *upper, const uint8_t *lower, int64_t count, size_t length) {
+    for (int64_t i = 0; i < count; i++, to += 2 * length, upper += length, lower += length) {
+        memcpy(to, upper, length);
+        memcpy(to + length, lower, length);
+    }
+}
+
+/* squares_(Tensor(a!) to, Tensor from) -> Tensor(a!) */
+static void squares_operator(Value *stack, uint64_t given, uint64_t returned) {
+    (void)given, (void)returned;
+    const Bytes to = bytes_of(stack[0]), from = bytes_of(stack[1]);
+    REQUIRE(has_channels_last(&to) && has_channels_last(&from) && to.sizes[0] == from.sizes[0]);
+    REQUIRE(to.sizes[1] == 4 * from.sizes[1] && from.sizes[1] <= 4);
+    REQUIRE(2 * to.sizes[2] == from.sizes[2] && 2 * to.sizes[3] == from.sizes[3]);
+    const int64_t count = to.sizes[3], row = from.sizes[1] * from.sizes[3];
+    for (int64_t i = 0; i < to.sizes[0] * to.sizes[2]; i++) {
+        uint8_t *const at = to.data + i * 2 * row;
+        const uint8_t *const upper = from.data + i * 2 * row, *const lower = upper + row;
+        switch (from.sizes[1]) {
+        case 1: alternate(at, upper, lower, count, 2); break;
+        case 2: alternate(at, upper, lower, count, 4); break;
+        case 3: alternate(at, upper, lower, count, 6); break;
+        default: alternate(at, upper, lower, count, 8);
+        }
+    }
+    torch.release((Tensor)stack[1]);
+}
+
 static void release_owner(void *data, void *owner) {
     (void)data;
     torch.release(owner);
@@ -211,7 +240,7 @@ static void bytes_operator(Value *stack, uint64_t given, uint64_t returned) {
 static const struct {
     const char *name;
     Operator run;
-} OPERATORS[] = {{"map_", map_operator}, {"add_", add_operator}, {"place_", place_operator}, {"bytes", bytes_operator}};
+} OPERATORS[] = {{"map_", map_operator}, {"add_", add_operator}, {"place_", place_operator}, {"squares_", squares_operator}, {"bytes", bytes_operator}};
 #define NUM_OPERATORS (sizeof(OPERATORS) / sizeof(OPERATORS[0]))
 
 PyObject *torch_functions(PyObject *module, PyObject *nothing) {

@@ -20,6 +20,7 @@ _SCHEMAS = (
     "add_(Tensor(a!) values, Tensor other, Tensor table, float table_scale, float table_zero_point, "
     "float other_scale, float other_zero_point, float scale, float zero_point) -> Tensor(a!)",
     "place_(Tensor(a!) to, Tensor source, Tensor table, int top, int left, int channel, int fill) -> Tensor(a!)",
+    "squares_(Tensor(a!) to, Tensor source) -> Tensor(a!)",
     "bytes(Tensor(a) quantized) -> Tensor(a)",
 )
 
@@ -60,6 +61,14 @@ def _place(  # noqa: PLR0913, PLR0917  # an operator's arguments
     return to
 
 
+def _squares(to: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+    """Write the places of each 2x2 square of `source`, (N, C, H, W), row by row into the channels of `to`, 4 C."""
+    batch, channels, height, width = source.shape
+    rows = as_bytes(source).permute(0, 2, 3, 1).reshape(batch, height // 2, 2, width // 2, 2 * channels)
+    as_bytes(to).copy_(torch.cat((rows[:, :, 0], rows[:, :, 1]), -1).permute(0, 3, 1, 2))
+    return to
+
+
 def _register() -> torch.library.Library:
     """Define the operators and give them native or Python kernels; they live as long as what is given."""
     library = torch.library.Library("qgate", "FRAGMENT")
@@ -67,7 +76,7 @@ def _register() -> torch.library.Library:
         library.define(schema)
     if register_native_operators():
         return library
-    functions = {"map_": _map, "add_": _add, "place_": _place, "bytes": as_bytes}
+    functions = {"map_": _map, "add_": _add, "place_": _place, "squares_": _squares, "bytes": as_bytes}
     for name, function in functions.items():
         library.impl(name, function, "CompositeExplicitAutograd")
     return library

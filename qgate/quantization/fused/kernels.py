@@ -329,5 +329,7 @@ class FloatInput(nn.Module):
 
 def _interleaved(batch: Any) -> Tensor:
     """Give planes of bytes, N of C of (H, W), as a tensor (N, C, H, W) with its few channels last."""
-    merged = np.stack([cv2.merge(list(planes)).reshape(*planes[0].shape, -1) for planes in batch])
+    merged = np.empty((len(batch), *batch[0][0].shape, len(batch[0])), np.uint8)
+    for planes, pixels in zip(batch, merged, strict=True):
+        cv2.merge(list(planes), pixels)
     return torch.from_numpy(merged).permute(0, 3, 1, 2)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from qgate.quantization.byte_operators import IDENTITY
-from qgate.quantization.fused.stem import squares
+from qgate.quantization.fused.stem import squared
 from qgate.quantization.fused.tables import byte_table
 
 if TYPE_CHECKING:
@@ -208,8 +208,9 @@ class PackedStem(nn.Module):
 
     def forward(self, x: Carrier) -> Carrier:
         """Run the faster kernel."""
-        folds = self.kernels[0].folds
-        return self.folded(Carrier(squares(x.bytes))) if folds else self.plain(x)  # type: ignore[no-any-return]  # a module's
+        if not self.kernels[0].folds:
+            return self.plain(x)  # type: ignore[no-any-return]  # a module's result
+        return self.folded(Carrier(_qgate.squares_(_empty(squared(x.shape)), x.quantized)))  # type: ignore[no-any-return]  # as above
 
 
 class PointwiseLayer(nn.Module):

@@ -70,6 +70,17 @@ def test_a_part_is_written_and_nothing_around_it(
     assert as_bytes(target).equal(expected)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_squares_are_an_unshuffled_image_with_places_before_channels(call: Callable[..., Any], channels: int) -> None:
+    values = images(2, channels, 6, 10)
+    target = carried(images(2, 4 * channels, 3, 5, seed=1))
+    unshuffled = torch.nn.functional.pixel_unshuffle(values, 2).reshape(2, channels, 4, 3, 5)
+
+    call("squares_", target, carried(values))
+
+    assert as_bytes(target).equal(unshuffled.transpose(1, 2).reshape(2, 4 * channels, 3, 5))
+
+
 def test_a_sum_is_that_of_the_byte_table(call: Callable[..., Any]) -> None:
     by = byte_table.SumQuantization(0.0371, 7, 0.0522, 12, 0.0634, 9)
     values, other = images(1, 7, 5, 5), images(1, 7, 5, 5, seed=1)
@@ -113,6 +124,11 @@ def test_bytes_outlive_the_tensor_whose_memory_they_are() -> None:
         pytest.param(
             "place_", (images(1, 3, 4, 4).contiguous(), images(1, 3, 4, 4), TABLE, 0, 0, 0, -1), id="channels_first"
         ),
+        pytest.param("squares_", (images(1, 12, 2, 2), images(1, 3, 5, 4)), id="odd_height"),
+        pytest.param("squares_", (images(1, 12, 2, 2), images(1, 3, 4, 5)), id="odd_width"),
+        pytest.param("squares_", (images(1, 3, 2, 2), images(1, 3, 4, 4)), id="too_few_channels"),
+        pytest.param("squares_", (images(1, 20, 2, 2), images(1, 5, 4, 4)), id="too_many_channels"),
+        pytest.param("squares_", (images(1, 12, 2, 2), images(1, 3, 4, 4).contiguous()), id="squares_of_planes"),
     ],
 )
 def test_what_does_not_fit_is_an_error_and_not_a_stray_write(name: str, arguments: tuple[Any, ...]) -> None:
