@@ -19,7 +19,7 @@ lint: .venv/.installed-dev
 clean:
 	rm -rf .venv .qgate build *.egg-info
 
-.venv/.installed: pyproject.toml constraints.txt setup.py qgate/quantization/_byte_table.c
+.venv/.installed: pyproject.toml constraints.txt setup.py $(wildcard qgate/quantization/_byte_*.[ch])
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
 	touch $@

@@ -6,9 +6,11 @@ setup(
     ext_modules=[
         Extension(
             "qgate.quantization._byte_table",
-            ["qgate/quantization/_byte_table.c"],
+            ["qgate/quantization/_byte_table.c", "qgate/quantization/_byte_operators.c"],
+            depends=["qgate/quantization/_byte_table.h"],
             # The compiler must not fuse a product with a sum where torch rounds both.
-            extra_compile_args=["-O3", "-ffp-contract=off"],
+            # An operator's error is a C++ exception of torch's, which passes through.
+            extra_compile_args=["-O3", "-ffp-contract=off", "-fexceptions"],
             py_limited_api=True,
             optional=True,  # without a compiler qgate installs as well, and looks tables up with OpenCV
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from qgate.errors import ResultsError
-from qgate.files import write_atomically
+from qgate.outputs import blessed_output
 from qgate.resampled import decode
 from qgate.results import read_interval, table_name
 from qgate.statistics import RESAMPLES
@@ -114,10 +114,7 @@ class Blessed:
             for name, entries in sorted(self.models.items())
         }
         text = json.dumps({"schema_version": SCHEMA_VERSION, "models": models}, indent=1, allow_nan=False) + "\n"
-        try:
-            write_atomically(path, text.encode())
-        except OSError as error:
-            raise ResultsError(f"the blessed results cannot be written: {error}", path=path) from error
+        blessed_output(path).write(text.encode())
 
 
 def load_blessed(path: Path) -> Blessed:

@@ -91,14 +91,16 @@ def _add_init(parsers: _Commands) -> None:
     command = _command(parsers, commands.init, "write a commented qgate.toml for a model and its data")
     command.add_argument("--weights", metavar="FILE", type=Path, required=True, help="the float32 checkpoint")
     command.add_argument("--data", metavar="FILE", type=Path, required=True, help="the evaluation data's description")
-    command.add_argument("--output", metavar="FILE", type=Path, default=Path(commands.CONFIG), help="the file to write")
+    command.add_argument(
+        "-o", "--output", metavar="FILE", type=Path, default=Path(commands.CONFIG), help="the file to write"
+    )
 
 
 def _add_export(parsers: _Commands) -> None:
     command = _command(parsers, commands.export, "write a model's int8 artifact without judging it")
     _add_config(command)
     command.add_argument("--model", metavar="NAME", required=True, help="the model of qgate.toml")
-    command.add_argument("--output", metavar="FILE", type=Path, required=True, help="the artifact to write")
+    command.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the artifact to write")
 
 
 def _add_explain(parsers: _Commands) -> None:

@@ -58,7 +58,7 @@ def report(options: argparse.Namespace) -> int:
 
     if options.output and not options.format:
         raise QGateError("--output needs --format or --json")
-    result = load_results(_settings(options.config).results)
+    result = load_results(_settings(options.config).results).compared_with_disk(options.config.absolute().parent)
     if options.format:
         with _others_off_stdout(options.format == "json"):
             reporter = _registry(options.config).reporters.get(options.format)()

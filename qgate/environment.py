@@ -63,4 +63,4 @@ def _git_commit(folder: Path) -> str | None:
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.strip() if done.returncode == 0 else None  # without a commit, git prints "HEAD" and fails

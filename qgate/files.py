@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import glob
 import os
 import tempfile
@@ -30,6 +31,14 @@ def write_atomically(path: Path, content: bytes) -> None:
             Path(temporary).unlink()
         raise
     _remove_stale(path)
+
+
+def check_writable(path: Path) -> None:
+    """Raise the `OSError` that `write_atomically` would, as far as can be told; neither file nor folder is made."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    folder = next(folder for folder in path.absolute().parents if folder.exists())
+    tempfile.TemporaryFile(dir=folder).close()  # permissions alone say nothing to root, nor of a read-only disk
 
 
 def _remove_stale(path: Path) -> None:

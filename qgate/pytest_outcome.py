@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from qgate.blessed import Change
     from qgate.engine.gate import Gate
     from qgate.reporting.formats import Report
-    from qgate.results import Result
+    from qgate.results import ModelResult, Result
 
 BUG = "a bug in qgate or in a plugin; please report it with the lines above"
 
@@ -86,13 +86,22 @@ class Outcome:
             self.errors.append(error)
 
     def _bless(self) -> None:
-        """Bless the metrics that have a verdict: nobody asked about one whose limits were all left out."""
+        """Bless the models that the gate accepts: of a model that it does not, no figure is one to be held to.
+
+        Of those, the metrics that have a verdict: nobody asked about one whose limits were all left out.
+        """
         models = {}
         for name, model in self._result.models.items():
             judged = {verdict.metric for verdict in model.verdicts}
             metrics = {metric: figures for metric, figures in model.metrics.items() if metric in judged}
-            models[name] = replace(model, metrics=metrics)
+            if not self._missed(model):
+                models[name] = replace(model, metrics=metrics)
         self._changes = self._gate.save_blessed(replace(self._result, models=models))
+
+    def _missed(self, model: ModelResult) -> list[str]:
+        """Name the limits that the gate does not accept."""
+        on_inconclusive = self._gate.config.qgate.on_inconclusive
+        return [verdict.name for verdict in model.verdicts if not verdict.accepted(on_inconclusive)]
 
     def _show_blessed(self, terminal: pytest.TerminalReporter) -> None:
         if self._changes is None:
@@ -102,4 +111,8 @@ class Outcome:
             before = "nothing" if change.before is None else f"{change.before:.6g}"
             line = f"qgate: blessed {change.model}: {change.metric}: {before} -> {change.after:.6g}"
             terminal.write_line(line, yellow=True)
-        terminal.write_line(f"qgate: {path} {'was written; commit it' if self._changes else 'is as it was'}")
+        for name, model in self._result.models.items():
+            if missed := self._missed(model):
+                line = f"qgate: not blessed {name}: not held: {', '.join(missed)}; meet it, or leave it out with -k"
+                terminal.write_line(line, red=True)
+        terminal.write_line(f"qgate: {path} {'was written; commit it' if self._changes else 'was left as it was'}")

@@ -28,7 +28,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--qgate-update-blessed",
         action="store_true",
-        help="accept what is measured as what later runs are compared with; refused where CI is set",
+        help="accept models whose limits hold as what later runs are compared with; refused where CI is set",
     )
 
 

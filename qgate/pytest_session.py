@@ -65,6 +65,7 @@ class GateSession:
         self._finished: dict[str, ModelResult] = {}
         self._published = set[str]()
         self._selected = set[str]()
+        self._timed = set[str]()
         self._has_bug = False
         self._session: pytest.Session | None = None
         self._outcome: Outcome | None = None
@@ -105,6 +106,7 @@ class GateSession:
         if self._config.option.collectonly or is_worker(self._config):
             return
         self._selected = {limit.label for limit in _limits(session.items)}
+        self._timed = {limit.model for limit in _limits(session.items) if limit.table.metric == "speedup"}
         if not (self._selected or is_controller(self._config)):
             return
         try:
@@ -158,7 +160,7 @@ class GateSession:
     def _run(self, model: str) -> ModelResult:
         progress = self._progress(model)
         if not is_worker(self._config):
-            return self.gate.run(model, progress)
+            return self.gate.run(model, progress, timing=model in self._timed)
 
         def run() -> str:
             found = explain_timing(self.gate.run(model, progress))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from qgate.errors import ResultsError
-from qgate.files import write_atomically
+from qgate.outputs import results_output
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -58,6 +59,18 @@ class Artifact:
     path: str
     bytes: int
     sha256: str
+
+    def why_another(self, folder: Path) -> str:
+        """Say why the file, whose path is relative to `folder`, is not what was judged; "" where it still is."""
+        try:
+            content = (folder / self.path).read_bytes()
+        except FileNotFoundError:
+            return f"the artifact that was judged, {self.path}, is not there any more"
+        except OSError as error:
+            return f"the artifact that was judged, {self.path}, cannot be read: {error.strerror or error}"
+        if hashlib.sha256(content).hexdigest() == self.sha256:
+            return ""
+        return f"the artifact {self.path} has changed since it was judged; run the gate again"
 
 
 @dataclass(frozen=True)
@@ -122,19 +135,22 @@ class Result:
         """Give a copy with one model's result added or replaced."""
         return replace(self, models={**self.models, name: model})
 
+    def compared_with_disk(self, folder: Path) -> Result:
+        """Give a copy that notes each artifact that is not what was judged; `folder` is that of `qgate.toml`."""
+        models = {
+            name: replace(model, notes=(*model.notes, reason))
+            for name, model in self.models.items()
+            if model.artifact and (reason := model.artifact.why_another(folder))
+        }
+        return replace(self, models={**self.models, **models})
+
     def to_json(self) -> str:
         """Give the JSON text of `results.json`; numbers that are not finite become null."""
         return json.dumps(_finite(asdict(self)), indent=2, allow_nan=False) + "\n"
 
     def save(self, path: Path) -> None:
         """Write `results.json` atomically. Raises `ResultsError` where that cannot be done."""
-        try:
-            write_atomically(path, self.to_json().encode())
-        except OSError as error:
-            remedy = "name a file that can be written as `results` in [qgate]"
-            raise ResultsError(
-                f"the results cannot be written: {error.strerror or error}; {remedy}", path=path
-            ) from error
+        results_output(path).write(self.to_json().encode())
 
 
 def table_name(metric: str, where: Mapping[str, str] | None) -> str:
@@ -172,11 +188,20 @@ def _model_from_json(document: dict[str, Any]) -> ModelResult:
     verdicts = tuple(_verdict_from_json(verdict) for verdict in document.pop("verdicts"))
     artifact = document.pop("artifact")
     notes = tuple(document.pop("notes", ()))
-    model = ModelResult(**document, artifact=Artifact(**artifact) if artifact else None, verdicts=verdicts, notes=notes)
+    model = ModelResult(**document, artifact=_artifact_from_json(artifact), verdicts=verdicts, notes=notes)
     _check_numbers("seconds", model.seconds.values())
     for name, figures in model.metrics.items():
         _check_numbers(name, [figures.get("baseline"), figures.get("candidate"), *figures.get("forms", {}).values()])
     return model
+
+
+def _artifact_from_json(document: dict[str, Any] | None) -> Artifact | None:
+    if not document:
+        return None
+    artifact = Artifact(**document)
+    if not isinstance(artifact.path, str):
+        raise TypeError(f"an artifact's path is {artifact.path!r}")
+    return artifact
 
 
 def _verdict_from_json(document: dict[str, Any]) -> Verdict:

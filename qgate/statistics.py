@@ -47,16 +47,18 @@ def resamples(num_samples: int, seed: int) -> Iterator[Floats]:
 def bootstrap_interval(
     resampled: Floats, measured: float | None, num_samples: int, confidence: float
 ) -> Interval | None:
-    """Give the interval of a statistic that was `measured`, from its value in each resample, `resampled` (resamples,).
+    """Give the interval of a loss that was `measured`, from its value in each resample, `resampled` (resamples,).
 
-    It is the hull of two: the expanded percentile interval, and its reflection at `measured`, the basic interval. They
-    differ where resamples are biased, as those of an average precision are: a sample that is drawn twice agrees with
-    itself. Percentiles expect a new sample to be biased alike, reflection takes the bias off, and neither alone is
-    safe; the bias-corrected (BCa) interval covers least: `benchmarks/coverage.py`. Expanded, because percentiles are
-    narrow by the factor sqrt((n - 1) / n), and by that of the normal and Student's t quantile. Source: Hesterberg, What
-    Teachers Should Know About the Bootstrap (2015), section 4.
+    A loss is greater where int8 is worse. Both ends are expanded percentiles, but the upper one, by which int8 passes,
+    is that of the percentile interval or of its reflection at `measured`, the basic interval, whichever is greater.
+    They differ where resamples are biased, as those of an average precision are: a sample that is drawn twice agrees
+    with itself. Percentiles expect a new sample to be biased alike, reflection takes the bias off. The percentile alone
+    lets too many bad models pass, the greater end on both sides is too wide, and the bias-corrected (BCa) interval
+    covers least: `benchmarks/coverage.py`. Expanded, because percentiles are narrow by the factor sqrt((n - 1) / n),
+    and by that of the normal and Student's t quantile. Source: Hesterberg, What Teachers Should Know About the
+    Bootstrap (2015), section 4.
 
-    A resample in which the statistic is undefined may lie on either side. None where there are too many of them, where
+    A resample in which the loss is undefined may lie on either side. None where there are too many of them, where
     nothing was measured, or where samples are so few that a tail holds not one resample: fewer than six at 95%.
     """
     if num_samples <= 1 or measured is None or not math.isfinite(measured):
@@ -68,8 +70,8 @@ def bootstrap_interval(
     undefined = np.isnan(resampled)
     low = float(np.quantile(np.where(undefined, -np.inf, resampled), outside, method="lower"))
     high = float(np.quantile(np.where(undefined, np.inf, resampled), 1 - outside, method="higher"))
-    hull = min(low, 2 * measured - high), max(high, 2 * measured - low)
-    return hull if np.isfinite(hull).all() else None
+    interval = min(low, measured), max(high, 2 * measured - low)
+    return interval if np.isfinite(interval).all() else None
 
 
 def judge_interval(interval: Interval, limit: float, *, floor: bool) -> Literal["passed", "failed", "inconclusive"]:

@@ -128,11 +128,20 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except FileNotFoundError:
-        raise ConfigError("there is no such file; write one with `qgate init`", path=shown(path)) from None
+        raise ConfigError(f"there is no such file; {_instead(path)}", path=shown(path)) from None
     except IsADirectoryError:
         raise ConfigError("is a folder; expected a qgate.toml", path=shown(path)) from None
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})", path=shown(path)) from None
+
+
+def _instead(path: Path) -> str:
+    """Say which file of that name in a folder above may be meant, or how to get one."""
+    above = (folder / path.name for folder in path.absolute().parents[1:])
+    meant = next((file for file in above if file.is_file()), None)
+    if meant:
+        return f"there is {meant}: run in its folder, or name it with --qgate-config (pytest) or --config (qgate)"
+    return "write one with `qgate init`"
 
 
 def _expand(cursor: Cursor) -> Any:

@@ -15,7 +15,7 @@ import torch
 
 from qgate.engine.digest import digest
 from qgate.errors import ArtifactError, QGateError
-from qgate.files import write_atomically
+from qgate.outputs import artifact_output
 from qgate.quantization.codec import decode, encode
 from qgate.results import Artifact
 
@@ -82,11 +82,7 @@ def float_bytes(module: torch.nn.Module) -> int:
 
 def write_artifact(path: Path, content: bytes) -> Artifact:
     """Write an artifact whole or not at all. Raises `ArtifactError` where the disk refuses."""
-    try:
-        write_atomically(path, content)
-    except OSError as error:
-        remedy = "name a folder that can be written as `artifacts` in [qgate], or for `qgate export` with --output"
-        raise ArtifactError(f"cannot be written: {error.strerror or error}; {remedy}", path=path) from error
+    artifact_output(path).write(content)
     return Artifact(path=str(path), bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
 
 

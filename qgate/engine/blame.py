@@ -57,7 +57,7 @@ def _blame(
         outputs = reference(*(value.clone() for value in inputs))
     if any(signal_to_noise(*pair) < _DIFFERENT for pair in zip(tensors_of(outputs), tensors_of(int8), strict=False)):
         return _say_kernels(backend, floats, artifact, inputs)
-    return f"no layer is bad by itself, the errors of many add up; the worst is {_say(min(errors, key=_snr))}"
+    return f"no layer is bad by itself, the errors of many add up; the worst is {_describe(min(errors, key=_snr))}"
 
 
 def tensors_of(output: Any) -> Iterator[torch.Tensor]:
@@ -78,21 +78,24 @@ def _snr(error: LayerError) -> float:
 
 
 def _say(error: LayerError) -> str:
+    return f"{_describe(error)}; {_remedy(error)}"
+
+
+def _describe(error: LayerError) -> str:
     if error.span is None:
         left = f"keeps {error.snr:.1f} dB of its output" if error.finite else "gives NaN or infinite values"
-        return (
-            f'"{error.layer}": with its int8 weights it {left}; look at its weights and their observer, or keep it '
-            f'float: ignored_scope = ["{error.layer}"]'
-        )
+        return f'"{error.layer}": with its int8 weights it {left}'
     low, high = error.span
     return (
         f'the quantization behind "{error.layer}": float32\'s values span {low:.4g} to {high:.4g}, and with scale '
         f"{error.scale:.4g} and zero point {error.zero_point}, {error.clipped:.0%} of them are clipped and "
-        f"{error.snr:.1f} dB are kept; {_remedy(error)}"
+        f"{error.snr:.1f} dB are kept"
     )
 
 
 def _remedy(error: LayerError) -> str:
+    if error.span is None:
+        return f'look at its weights and their observer, or keep it float: ignored_scope = ["{error.layer}"]'
     if not error.finite:
         return "the artifact is damaged: export the model again"
     if error.clipped:

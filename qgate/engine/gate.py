@@ -17,11 +17,12 @@ from qgate.config.reader import bind, plugin_modules
 from qgate.engine.progress import Silent
 from qgate.environment import describe_environment, repository_path
 from qgate.errors import ConfigError
+from qgate.outputs import artifact_output, blessed_output, results_output
 from qgate.plugins import load_registry
 from qgate.results import Result
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from qgate.blessed import Blessed, Change
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.engine.run import Run
+    from qgate.outputs import Output
     from qgate.plugins import Registry
     from qgate.results import Artifact, ModelResult
 
@@ -86,24 +88,33 @@ class Gate:
         return cls(config, registry, _choose(config, models), timing=timing, update_blessed=update_blessed)
 
     def preflight(self) -> None:
-        """Load every chosen model and open its data. Raises `QGateError`: nothing slow has started yet."""
+        """Load every chosen model, open its data, and see that what is found can be written.
+
+        Raises `QGateError`: nothing slow has started yet.
+        """
+        for output in self._outputs():
+            output.check()
+        self.blessed  # noqa: B018  # a damaged file shows at once
+
         from qgate.engine.quantize import available_backend, resolve
 
-        self.blessed  # noqa: B018  # a damaged file shows at once
         for model in self.models:
             begin = time.perf_counter()
             resolve(model, self.registry, available_backend(model, self.registry))
             self._open(model)
             self._preflight_seconds[model.name] = time.perf_counter() - begin
 
-    def run(self, name: str, progress: Progress | None = None) -> ModelResult:
-        """Run the gate of one model; what cannot be measured becomes verdicts with status `error`."""
+    def run(self, name: str, progress: Progress | None = None, *, timing: bool = True) -> ModelResult:
+        """Run the gate of one model; what cannot be measured becomes verdicts with status `error`.
+
+        Without `timing` no speed is measured, whatever `open` was told.
+        """
         if name not in self._results:
             model = self._model(name)
             self._results[name] = self._new_run(model, progress).judged(
                 lambda: self._open(model),
                 blessed=None if self._update_blessed else self.blessed.models.get(name, {}),
-                timing=self._timing,
+                timing=self._timing and timing,
                 preflight_seconds=self._preflight_seconds.get(name, 0.0),
             )
         return self._results[name]
@@ -111,6 +122,7 @@ class Gate:
     def export(self, name: str, output: Path, progress: Progress | None = None) -> Artifact:
         """Quantize one model and write its artifact to `output`, without judging it. Raises `QGateError`."""
         model = self._model(name)
+        artifact_output(output).check()
         return self._new_run(model, progress).exported(lambda: self._open(model), output)
 
     def writing_to(self, folder: Path, cache: Path | None = None) -> Gate:
@@ -153,6 +165,14 @@ class Gate:
     def environment(self) -> dict[str, Any]:
         """Describe the machine and the software."""
         return describe_environment(self.config.qgate.num_threads, self.config.path.resolve().parent)
+
+    def _outputs(self) -> Iterator[Output]:
+        settings = self.config.qgate
+        for model in self.models:
+            yield artifact_output(settings.artifacts / f"{model.name}.pt")
+        yield results_output(settings.results)
+        if self._update_blessed:
+            yield blessed_output(settings.blessed)
 
     def _new_run(self, model: ModelConfig, progress: Progress | None) -> Run:
         from qgate.engine.run import Run

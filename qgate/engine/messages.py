@@ -102,7 +102,8 @@ def _remedy(finding: Finding, samples_needed: int | None) -> str:
 def _below(finding: Finding) -> str:
     figures = finding.figures
     required = f"at least {finding.allowed:g} is required{_against(figures)}"
-    return f"is {finding.measured:.3f}{_within(finding)}, {required}{_slowest(figures)}"
+    slowest = _slowest(figures) if finding.measured < finding.allowed else ""
+    return f"is {finding.measured:.3f}{_within(finding)}, {required}{slowest}"
 
 
 def _change(finding: Finding) -> str:

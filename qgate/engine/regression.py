@@ -57,7 +57,8 @@ def _unchanged(figures: Figures) -> Figures:
     value = _value(figures)
     if value is None or not math.isfinite(value):
         return {}
-    return {"blessed": value, "regression": 0.0, "regression_interval": (0.0, 0.0)}
+    is_known = figures.get("drop_interval") or figures.get("interval")  # else no later run could be compared with it
+    return {"blessed": value, "regression": 0.0, "regression_interval": (0.0, 0.0) if is_known else None}
 
 
 def _regression(figures: Figures, entry: Entry, confidence: float) -> Figures:

@@ -96,8 +96,8 @@ class Run:
         try:
             with self._torch_state():
                 self._measure(open_inputs, timing=timing)
-        except QGateError as error:
-            reason = str(error)
+        except QGateError as error:  # limits are shown with the file that they are in
+            reason = f"line {error.line}: {error.message}" if error.path == self.config.path else str(error)
         except Exception as error:  # noqa: BLE001  # a crash of a plugin or of torch is a failure with a reason
             reason = " ".join(brief(error).split())
         if not reason and not timing:
@@ -195,7 +195,11 @@ class Run:
             self.notes.append(f"which kernels ran could not be told: {brief(error)}")
 
     def _choose_calibration(self, inputs: Inputs) -> list[int]:
-        return choose_calibration(self.model, self.registry, inputs, self.config.qgate.seed)
+        chosen = choose_calibration(self.model, self.registry, inputs, self.config.qgate.seed)
+        wanted = self.model.data.calibration.num_samples or 0
+        if len(chosen) < wanted:
+            self.notes.append(f"calibrated on {len(chosen)} samples, where num_samples asks for {wanted}")
+        return chosen
 
     def _check_overlap(self, inputs: Inputs, chosen: list[int]) -> list[str]:
         """Look for calibration samples among the evaluation samples; give the latter's fingerprints."""

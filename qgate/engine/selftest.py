@@ -103,6 +103,9 @@ def _try(gate: Gate, name: str, fault: Fault, held: list[Verdict], progress: Cal
     result = run.judged(run.open_inputs, blessed=blessed, timing=fault.metrics == ("speedup",))
     now = [verdict for verdict in result.verdicts if verdict.name in watching]
     seen = [verdict for verdict in now if not verdict.accepted(gate.config.qgate.on_inconclusive)]
+    unmeasured = [verdict for verdict in seen if verdict.metric == "speedup" and verdict.status == "inconclusive"]
+    if unmeasured:  # a busy machine would have said so without a fault
+        return outcome(False, f"it was not shown, run it again where nothing else runs: {unmeasured[0].message}")
     if seen:
         return outcome(True, f"{seen[0].name} {seen[0].status}: {seen[0].message}")
     return outcome(False, f"every limit holds: {', '.join(verdict.name for verdict in now)}")

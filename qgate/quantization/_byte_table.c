@@ -1,23 +1,12 @@
-/* Byte tables, and sums behind them, in place: AVX2, and AVX512-VBMI where the CPU has it.
+/* Byte tables, and sums behind them: AVX2, and AVX512-VBMI where the CPU has it.
 
    A table of 256 bytes fits into vector registers, so a lookup is a shuffle and no load. byte_table.py says what the
    functions mean, checks their arguments, compares every kernel with the definition once, and does without this module
    where it could not be built or none of the kernels runs. Floating-point contraction must be off (setup.py): one
    multiply-add is written out below, and where none is, product and sum are each rounded. */
 
-#define Py_LIMITED_API 0x030A0000
-#include <Python.h>
-#include <stdint.h>
+#include "_byte_table.h"
 #include <string.h>
-
-/* q stands for scale * (q - zero), in the table's entries and in the other summand; what is stored is
-   round(sum * inverse + zero), clamped to a byte. */
-typedef struct {
-    float table_scale, table_zero, other_scale, other_zero, inverse, zero;
-} Scales;
-
-typedef void (*Apply)(uint8_t *values, size_t count, const uint8_t *table);
-typedef void (*Add)(uint8_t *values, const uint8_t *other, size_t count, const uint8_t *table, const Scales *scales);
 
 /* Beyond a byte in any case, and within int32: greater floats would convert to INT_MIN. */
 #define GREATEST 1e6f
@@ -34,10 +23,10 @@ typedef void (*Add)(uint8_t *values, const uint8_t *other, size_t count, const u
 
 typedef struct {
     __m256i rows[16]; /* row i: entries 16 i to 16 i + 15, once in each half */
-} Rows;
+} Sixteenths;
 
-AVX2 static inline Rows rows_of(const uint8_t *table) {
-    Rows result;
+AVX2 static inline Sixteenths sixteenths_of(const uint8_t *table) {
+    Sixteenths result;
     for (int i = 0; i < 16; i++)
         result.rows[i] = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(table + 16 * i)));
     return result;
@@ -45,7 +34,7 @@ AVX2 static inline Rows rows_of(const uint8_t *table) {
 
 /* A shuffle looks bits 0 to 3 up in one row, and gives 0 where bit 7 is set: so an OR chooses between rows i and i + 8.
    Bits 4, 5 and 6, moved to bit 7, choose among what is left. */
-AVX2 static inline __m256i look_up(__m256i x, const Rows *table) {
+AVX2 static inline __m256i look_up(__m256i x, const Sixteenths *table) {
     const __m256i lower = _mm256_and_si256(x, _mm256_set1_epi8((char)0x8f));
     const __m256i upper = _mm256_xor_si256(lower, _mm256_set1_epi8((char)0x80));
     const __m256i bit4 = _mm256_slli_epi16(x, 3), bit5 = _mm256_slli_epi16(x, 2), bit6 = _mm256_slli_epi16(x, 1);
@@ -60,20 +49,33 @@ AVX2 static inline __m256i look_up(__m256i x, const Rows *table) {
     return _mm256_blendv_epi8(found[0], found[1], bit6);
 }
 
-AVX2 static inline void apply_32(uint8_t *values, const Rows *table) {
-    __m256i *at = (__m256i *)values;
-    _mm256_storeu_si256(at, look_up(_mm256_loadu_si256(at), table));
+AVX2 static inline void map_32(uint8_t *to, const uint8_t *from, const Sixteenths *table) {
+    _mm256_storeu_si256((__m256i *)to, look_up(_mm256_loadu_si256((const __m256i *)from), table));
 }
 
-AVX2 static void apply_avx2(uint8_t *values, size_t count, const uint8_t *table) {
-    const Rows rows = rows_of(table);
-    uint8_t tail[32] = {0};
+AVX2 static inline void map_16(uint8_t *to, const uint8_t *from, const Sixteenths *table) {
+    const __m256i x = _mm256_castsi128_si256(_mm_loadu_si128((const __m128i *)from));
+    _mm_storeu_si128((__m128i *)to, _mm256_castsi256_si128(look_up(x, table)));
+}
+
+AVX2 static void map_row_avx2(uint8_t *to, const uint8_t *from, size_t length, const Sixteenths *table) {
+    uint8_t tail[16] = {0};
     size_t i = 0;
-    for (; i + 32 <= count; i += 32)
-        apply_32(values + i, &rows);
-    memcpy(tail, values + i, count - i);
-    apply_32(tail, &rows);
-    memcpy(values + i, tail, count - i);
+    for (; i + 32 <= length; i += 32)
+        map_32(to + i, from + i, table);
+    for (; i + 16 <= length; i += 16)
+        map_16(to + i, from + i, table);
+    if (i == length)
+        return;
+    memcpy(tail, from + i, length - i);
+    map_16(tail, tail, table);
+    memcpy(to + i, tail, length - i);
+}
+
+AVX2 static void map_avx2(const Rows *rows, const uint8_t *table) {
+    const Sixteenths sixteenths = sixteenths_of(table);
+    for (size_t i = 0; i < rows->count; i++)
+        map_row_avx2(rows->to + i * rows->to_stride, rows->from + i * rows->from_stride, rows->length, &sixteenths);
 }
 
 /* scale * (q - zero) of eight bytes, each the low one of 32 bits whose upper half is that of 2^23 as a float. */
@@ -98,7 +100,8 @@ AVX2 static inline __m256i sum_16(__m256i mapped, __m256i other, const Scales *s
 }
 
 /* Unpacking and packing both work within lanes of 16 bytes, so the order is kept. */
-AVX2 static inline void add_32(uint8_t *values, const uint8_t *other, const Rows *table, const Scales *scales) {
+AVX2 static inline void add_32(uint8_t *values, const uint8_t *other, const Sixteenths *table,
+                                const Scales *scales) {
     const __m256i a = look_up(_mm256_loadu_si256((const __m256i *)values), table);
     const __m256i b = _mm256_loadu_si256((const __m256i *)other), nought = _mm256_setzero_si256();
     const __m256i front = sum_16(_mm256_unpacklo_epi8(a, nought), _mm256_unpacklo_epi8(b, nought), scales);
@@ -108,14 +111,14 @@ AVX2 static inline void add_32(uint8_t *values, const uint8_t *other, const Rows
 
 AVX2 static void add_avx2(uint8_t *values, const uint8_t *other, size_t count, const uint8_t *table,
                           const Scales *scales) {
-    const Rows rows = rows_of(table);
+    const Sixteenths sixteenths = sixteenths_of(table);
     uint8_t tail[32] = {0}, other_tail[32] = {0};
     size_t i = 0;
     for (; i + 32 <= count; i += 32)
-        add_32(values + i, other + i, &rows, scales);
+        add_32(values + i, other + i, &sixteenths, scales);
     memcpy(tail, values + i, count - i);
     memcpy(other_tail, other + i, count - i);
-    add_32(tail, other_tail, &rows, scales);
+    add_32(tail, other_tail, &sixteenths, scales);
     memcpy(values + i, tail, count - i);
 }
 
@@ -137,17 +140,19 @@ AVX512 static inline __m512i look_up_512(__m512i x, const Quarters *table) {
     return _mm512_mask_blend_epi8(_mm512_movepi8_mask(x), lower, upper);
 }
 
-AVX512 static inline void apply_64(uint8_t *values, __mmask64 which, const Quarters *table) {
-    _mm512_mask_storeu_epi8(values, which, look_up_512(_mm512_maskz_loadu_epi8(which, values), table));
-}
-
 /* A mask of the first `count` of 64 lanes, or of all where there are more. */
 static inline uint64_t first_lanes(size_t count) { return count < 64 ? ((uint64_t)1 << count) - 1 : ~(uint64_t)0; }
 
-AVX512 static void apply_avx512(uint8_t *values, size_t count, const uint8_t *table) {
+AVX512 static void map_avx512(const Rows *rows, const uint8_t *table) {
     const Quarters quarters = quarters_of(table);
-    for (size_t i = 0; i < count; i += 64)
-        apply_64(values + i, first_lanes(count - i), &quarters);
+    for (size_t row = 0; row < rows->count; row++) {
+        uint8_t *to = rows->to + row * rows->to_stride;
+        const uint8_t *from = rows->from + row * rows->from_stride;
+        for (size_t i = 0; i < rows->length; i += 64) {
+            const __mmask64 which = first_lanes(rows->length - i);
+            _mm512_mask_storeu_epi8(to + i, which, look_up_512(_mm512_maskz_loadu_epi8(which, from + i), &quarters));
+        }
+    }
 }
 
 AVX512 static inline __m512 scaled_512(__m512i bytes, float scale, float zero) {
@@ -192,18 +197,11 @@ static int has_avx512_vbmi(void) {
 }
 #endif
 
-typedef struct {
-    const char *name;
-    int (*runs_here)(void);
-    Apply apply;
-    Add add;
-} Kernel;
-
 /* Fastest first; the last row ends the list. */
 static const Kernel KERNELS[] = {
 #if defined(__x86_64__) && defined(__GNUC__)
-    {"avx512_vbmi", has_avx512_vbmi, apply_avx512, add_avx512},
-    {"avx2", has_avx2, apply_avx2, add_avx2},
+    {"avx512_vbmi", has_avx512_vbmi, map_avx512, add_avx512},
+    {"avx2", has_avx2, map_avx2, add_avx2},
 #endif
     {NULL, NULL, NULL, NULL},
 };
@@ -223,7 +221,7 @@ static PyObject *kernels(PyObject *module, PyObject *nothing) {
     return names;
 }
 
-static const Kernel *kernel_called(PyObject *name) {
+const Kernel *kernel_called(PyObject *name) {
     const char *text = PyUnicode_AsUTF8AndSize(name, NULL);
     for (const Kernel *kernel = KERNELS; text && kernel->name; kernel++)
         if (strcmp(kernel->name, text) == 0 && kernel->runs_here())
@@ -239,19 +237,26 @@ static int wrong_number(Py_ssize_t given, Py_ssize_t expected) {
     return given != expected;
 }
 
-/* apply(kernel, address of values, their count, address of table) */
-static PyObject *apply(PyObject *module, PyObject *const *arguments, Py_ssize_t given) {
+/* map_rows(kernel, address to write to, address to read from, length of a row, their count, strides of both, address of
+       table) */
+static PyObject *map_rows(PyObject *module, PyObject *const *arguments, Py_ssize_t given) {
     (void)module;
-    const Kernel *kernel = wrong_number(given, 4) ? NULL : kernel_called(arguments[0]);
+    const Kernel *kernel = wrong_number(given, 8) ? NULL : kernel_called(arguments[0]);
     if (!kernel)
         return NULL;
-    uint8_t *values = PyLong_AsVoidPtr(arguments[1]);
-    const size_t count = PyLong_AsSize_t(arguments[2]);
-    const uint8_t *table = PyLong_AsVoidPtr(arguments[3]);
+    const Rows rows = {
+        .to = PyLong_AsVoidPtr(arguments[1]),
+        .from = PyLong_AsVoidPtr(arguments[2]),
+        .length = PyLong_AsSize_t(arguments[3]),
+        .count = PyLong_AsSize_t(arguments[4]),
+        .to_stride = PyLong_AsSize_t(arguments[5]),
+        .from_stride = PyLong_AsSize_t(arguments[6]),
+    };
+    const uint8_t *table = PyLong_AsVoidPtr(arguments[7]);
     if (PyErr_Occurred())
         return NULL;
     Py_BEGIN_ALLOW_THREADS
-    kernel->apply(values, count, table);
+    kernel->map(&rows, table);
     Py_END_ALLOW_THREADS
     Py_RETURN_NONE;
 }
@@ -285,8 +290,10 @@ static PyObject *add(PyObject *module, PyObject *const *arguments, Py_ssize_t gi
 
 static PyMethodDef METHODS[] = {
     {"kernels", kernels, METH_NOARGS, NULL},
-    {"apply", (PyCFunction)(void (*)(void))apply, METH_FASTCALL, NULL},
+    {"map_rows", (PyCFunction)(void (*)(void))map_rows, METH_FASTCALL, NULL},
     {"add", (PyCFunction)(void (*)(void))add, METH_FASTCALL, NULL},
+    {"torch_functions", torch_functions, METH_NOARGS, NULL},
+    {"register_operators", (PyCFunction)(void (*)(void))register_operators, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -6,6 +6,7 @@ the same bits. All run on the calling thread and release the interpreter: forwar
 
 from __future__ import annotations
 
+import ctypes
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,7 +26,7 @@ except ImportError:  # installed without a compiler
 else:
     _KERNELS = _byte_table.kernels()
 
-__all__ = ["SumQuantization", "add_table", "apply_table", "kernel_name"]
+__all__ = ["SumQuantization", "add_table", "apply_table", "kernel_name", "register_native_operators"]
 
 _NUM_ENTRIES = 256
 
@@ -46,6 +47,17 @@ def kernel_name() -> str:
     return _kernel or "cv2.LUT"
 
 
+def register_native_operators() -> bool:
+    """Give the operators of `torch.ops.qgate` their native kernels; False where there are none."""
+    torch_library = ctypes.CDLL(torch._C.__file__)  # finds what those that it is linked with have, too
+    if not _kernel or not all(hasattr(torch_library, name) for name in _byte_table.torch_functions()):
+        return False
+    names = _byte_table.torch_functions()
+    addresses = [ctypes.cast(getattr(torch_library, name), ctypes.c_void_p).value or 0 for name in names]
+    _byte_table.register_operators(_kernel, addresses)
+    return True
+
+
 def apply_table(values: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """Replace each element of `values` by `table[element]`, in place, and give `values`.
 
@@ -54,7 +66,8 @@ def apply_table(values: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     """
     _check(values, table)
     if _kernel:
-        _byte_table.apply(_kernel, values.data_ptr(), values.numel(), table.data_ptr())
+        address = values.data_ptr()
+        _byte_table.map_rows(_kernel, address, address, values.numel(), 1, 0, 0, table.data_ptr())
     elif values.numel():
         row = _row(values)
         cv2.LUT(row, table.numpy(), row)
@@ -138,11 +151,21 @@ def _is_right(kernel: str) -> bool:
     for start, stop in [(0, len(values)), *((start, start + length) for start in (1, 200) for length in range(130))]:
         mapped, summed = values[: stop + 64].copy(), values[: stop + 64].copy()
         at, length = table.ctypes.data, stop - start
-        _byte_table.apply(kernel, mapped.ctypes.data + start, length, at)
+        _byte_table.map_rows(kernel, mapped.ctypes.data + start, values.ctypes.data + start, length, 1, 0, 0, at)
         _byte_table.add(kernel, summed.ctypes.data + start, other.ctypes.data + start, length, at, *quantization)
         if not (_replaced(values, wanted, start, stop, mapped) and _replaced(values, wanted_sums, start, stop, summed)):
             return False
-    return True
+    return all(_maps_rows(kernel, table, length) for length in range(1, 80))
+
+
+def _maps_rows(kernel: str, table: Bytes, length: int) -> bool:
+    """Tell whether rows of `length` bytes go to every other such row, and no byte between them is changed."""
+    source = np.arange(5 * length).astype(np.uint8).reshape(5, length)
+    target = np.full((10, length), 7, np.uint8)
+    _byte_table.map_rows(
+        kernel, target.ctypes.data, source.ctypes.data, length, 5, 2 * length, length, table.ctypes.data
+    )
+    return np.array_equal(target[::2], table[source]) and bool((target[1::2] == 7).all())  # noqa: PLR2004  # as above
 
 
 def _replaced(before: Bytes, wanted: Bytes, start: int, stop: int, after: Bytes) -> bool:

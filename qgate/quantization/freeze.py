@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["agree", "freeze", "frozen"]
 
 
 def freeze(module: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:
@@ -16,14 +21,29 @@ def freeze(module: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...]) ->
     """
     module = module.eval()
     try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            traced = torch.jit.trace(module, example_inputs, strict=False, check_trace=False)
-            frozen: torch.nn.Module = torch.jit.freeze(traced.eval())
-            agree = all(_agree(module(*inputs), frozen(*inputs)) for inputs in _trials(example_inputs))
+        with torch.no_grad():
+            traced = frozen(module, example_inputs)
+            return traced if agree(module, traced, example_inputs) else module
     except Exception:  # noqa: BLE001  # whatever cannot be traced runs as it is: slower, never wrong
         return module
-    return frozen if agree else module
+
+
+def frozen(
+    module: torch.nn.Module, example_inputs: tuple[torch.Tensor, ...], *, bit_for_bit: bool = False
+) -> torch.nn.Module:
+    """Trace and freeze `module`, whatever comes of it; `bit_for_bit` forgoes what moves a rounding.
+
+    Raises what tracing raises.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(module.eval(), example_inputs, strict=False, check_trace=False)
+        return torch.jit.freeze(traced.eval(), optimize_numerics=not bit_for_bit)  # type: ignore[no-any-return]  # a module
+
+
+def agree(run: Callable[..., Any], other: Callable[..., Any], example_inputs: tuple[torch.Tensor, ...]) -> bool:
+    """Say whether two modules give the same on the example inputs and on what is made of them, but for roundings."""
+    return all(_agree(run(*inputs), other(*inputs)) for inputs in _trials(example_inputs))
 
 
 def _trials(example_inputs: tuple[torch.Tensor, ...]) -> list[tuple[torch.Tensor, ...]]:

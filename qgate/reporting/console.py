@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 
 _UNLIMITED = 10_000
 _MARGIN = HEADINGS.index("margin")
-_STYLES = {"passed": "green", "failed": "bold red", "error": "bold red", "inconclusive": "yellow", "partial": "yellow"}
+_STYLES = {
+    "passed": "green",
+    **dict.fromkeys(("failed", "error"), "bold red"),
+    **dict.fromkeys(("inconclusive", "partial", "note"), "yellow"),
+}
 
 
 def render(result: Result, *, width: int = 80, color: bool = False) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,7 +57,7 @@ def seconds(value: float) -> str:
 
 def optional(write: Callable[[float], str], value: float | None) -> str:
     """Write `value`, or a dash where there is none."""
-    return MISSING if value is None else write(value)
+    return MISSING if value is None or math.isnan(value) else write(value)
 
 
 def _plain(value: float) -> str:

@@ -158,16 +158,32 @@ def test_a_mistake_in_the_configuration_exits_with_4_and_changes_nothing(
     assert project.text(".qgate/results.json") == before
 
 
-def test_results_that_cannot_be_saved_are_shown_all_the_same(project: Folder, qgate: Qgate) -> None:
-    project.configure(HELD)
-    settings = '[qgate]\nresults = "toy.py/results.json"\n'
+@pytest.mark.parametrize("key", ["artifacts", "results"])
+def test_what_cannot_be_written_is_found_before_anything_slow(project: Folder, qgate: Qgate, key: str) -> None:
+    settings = f'[qgate]\n{key} = "conftest.py/place"\n'
     project.write("qgate.toml", project.text("qgate.toml").replace("[models.toy]", settings + "[models.toy]", 1))
+    project.write("toy.py", project.text("toy.py") + "\nraise RuntimeError('read')\n")
+
+    error = qgate("check").error
+
+    place = "conftest.py/place/toy.pt: " if key == "artifacts" else "conftest.py/place: the results "
+    assert error.startswith(f"{place}cannot be written: Not a directory; ")
+    assert f"as `{key}` in [qgate]" in error
+
+
+def test_results_that_cannot_be_saved_in_the_end_are_shown_all_the_same(project: Folder, qgate: Qgate) -> None:
+    project.configure(HELD)
+    project.write(
+        "qgate.toml", project.text("qgate.toml").replace("[models.toy]", '[qgate]\nresults = "late"\n[models.toy]', 1)
+    )
+    in_the_way = "import pathlib; pathlib.Path('late').mkdir(exist_ok=True); return float("
+    project.write("conftest.py", project.text("conftest.py").replace("return float(", in_the_way))
 
     outcome = qgate("check")
 
     assert outcome.code == 4
     assert outcome.out.startswith("qgate: PASSED")
-    assert "toy.py/results.json: the results cannot be written: " in outcome.err
+    assert "qgate: error: late: the results cannot be written: " in outcome.err
     assert "Traceback" not in outcome.err
 
 

@@ -33,7 +33,7 @@ def test_the_artifact_runs_without_what_it_came_from(project: Folder, qgate: Qga
     [
         (("--model", "large", "--output", "x.pt"), 'qgate.toml: has no model "large"; it has toy'),
         (("--model", "toy", "--output", "."), ".: is a folder; --output names the file to write"),
-        (("--model", "toy"), "the following arguments are required: --output; see `qgate export --help`"),
+        (("--model", "toy"), "the following arguments are required: -o/--output; see `qgate export --help`"),
     ],
     ids=["unknown model", "folder", "no output"],
 )
@@ -41,8 +41,9 @@ def test_a_mistake_exits_with_4(project: Folder, qgate: Qgate, arguments: tuple[
     assert qgate("export", *arguments).error == expected
 
 
-def test_a_file_that_cannot_be_written(project: Folder, qgate: Qgate) -> None:
-    outcome = qgate("export", "--model", "toy", "--output", "toy.py/toy.pt")
+def test_a_file_that_cannot_be_written_is_found_before_anything_slow(project: Folder, qgate: Qgate) -> None:
+    project.write("toy.py", project.text("toy.py") + "\nraise RuntimeError('read')\n")
 
-    assert (outcome.code, outcome.out) == (4, "")
-    assert outcome.err.splitlines()[-1].startswith("qgate: error: toy.py/toy.pt: cannot be written: ")
+    error = qgate("export", "--model", "toy", "-o", "toy.py/toy.pt").error
+
+    assert error.startswith("toy.py/toy.pt: cannot be written: Not a directory; ")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     Qgate = Callable[..., Outcome]
 
 RESULTS = ".qgate/results.json"
+OTHER_THAN_JUDGED = ("has changed since it was judged", "is not there any more", "cannot be read: Is a directory")
 
 
 def test_the_table_is_that_of_the_run(checked: tuple[Folder, Outcome], project: Folder, qgate: Qgate) -> None:
@@ -61,6 +62,31 @@ def test_a_configuration_that_has_changed_since_is_noted(project: Folder, qgate:
     assert outcome.err == "qgate: qgate.toml has changed since this run; run the gate again\n"
 
 
+@pytest.mark.parametrize("form", [(), ("--format", "markdown"), ("--json",)], ids=["table", "markdown", "json"])
+def test_an_artifact_that_is_not_what_was_judged_is_noted(
+    project: Folder, qgate: Qgate, form: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    artifact = project.root / ".qgate" / "artifacts" / "toy.pt"
+    monkeypatch.chdir(project.root / ".qgate")  # the artifact's path is not relative to the working folder
+
+    def noted() -> list[str]:
+        outcome = qgate("report", "--config", "../qgate.toml", *form)
+        assert (outcome.code, outcome.err) == (0, "")
+        assert "passed" in outcome.out
+        text = " ".join(outcome.out.split())
+        return [said for said in OTHER_THAN_JUDGED if said in text]
+
+    assert noted() == []
+    content = bytearray(artifact.read_bytes())
+    content[-1] ^= 1
+    artifact.write_bytes(content)
+    assert noted() == ["has changed since it was judged"]
+    artifact.unlink()
+    assert noted() == ["is not there any more"]
+    artifact.mkdir()
+    assert noted() == ["cannot be read: Is a directory"]
+
+
 def test_without_results_it_says_what_to_do(project: Folder, qgate: Qgate) -> None:
     (project.root / RESULTS).unlink()
 
@@ -84,6 +110,7 @@ def test_results_of_another_schema(project: Folder, qgate: Qgate) -> None:
         ('"total": ', '"total": {}, "whole": '),
         ('"verdicts": [', '"verdicts": [[], '),
         ('"quantization": {', '"quantisation": {'),
+        ('"path": ', '"path": 3, "bytes": 3, "sha256": "", "was": '),
     ],
 )
 @pytest.mark.parametrize("form", [(), ("--format", "markdown")], ids=["table", "markdown"])

@@ -73,6 +73,27 @@ def test_a_slow_arm_is_caught_by_a_limit_on_speed(
     assert "int8 takes 4 times as long: caught\n      speedup lower_bound failed: is 0.250" in outcome.out
 
 
+def test_a_slow_arm_that_could_not_be_timed_is_not_caught(
+    nearness: Folder, qgate: Qgate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(forms: dict[str, Any], *_: object) -> dict[str, object]:
+        """Time the sound arm, and find the machine busy ever after."""
+        value = 1 / getattr(forms["int8"], "times", 1)
+        interval = (value, value) if value == 1 else None
+        figures = {"baseline": 1.0, "candidate": 1 / value, "value": value, "interval": interval, "forms": {}}
+        return {**figures, "unsettled_because": "only 0 of 40 rounds were undisturbed"}
+
+    monkeypatch.setattr("qgate.engine.run.measure", measure)
+    nearness.configure(SHARP, FAST)
+
+    outcome = qgate("selftest", "--json")
+
+    slow = next(item for item in json.loads(outcome.out)["toy"] if item["fault"] == "slow")
+    assert outcome.code == 1
+    assert slow["caught"] is False
+    assert slow["message"].startswith("it was not shown, run it again where nothing else runs: ")
+
+
 def test_blunt_limits_are_found_out(nearness: Folder, qgate: Qgate) -> None:
     nearness.configure(BLUNT)
 

@@ -447,5 +447,6 @@ def test_calibrating_on_the_evaluation_images_is_refused_where_it_is_forbidden(
     outcome = in_process(capsys)("check")
 
     assert outcome.code == 1, outcome
-    assert f"{NUM_IMAGES} of {NUM_IMAGES} calibration samples (100%) are evaluation samples too" in outcome.out
+    said = " ".join(outcome.out.split())  # however it is wrapped
+    assert f"{NUM_IMAGES} of {NUM_IMAGES} calibration samples (100%) are evaluation samples too" in said
     assert "digits: calibrate" not in outcome.err

@@ -96,13 +96,27 @@ def test_an_interrupted_run_leaves_the_last_results_alone(project: Project) -> N
     assert project.text(".qgate/results.json") == before
 
 
-def test_results_that_cannot_be_written_are_an_error(project: Project) -> None:
+def test_results_that_cannot_be_written_are_an_error_before_anything_runs(project: Project) -> None:
     project.write(".qgate/results.json/in_the_way", "")
+    project.write("test_other.py", "def test_other():\n    open('ran', 'w').close()\n")
 
     result = project.run("--qgate")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stdout.fnmatch_lines(["qgate: error: .qgate/results.json: the results cannot be written: *"])
+    result.stderr.fnmatch_lines(["ERROR: .qgate/results.json: the results cannot be written: Is a directory; *"])
+    assert not (project.root / "ran").exists()
+
+
+def test_results_that_cannot_be_written_in_the_end_are_an_error_behind_the_verdict(project: Project) -> None:
+    in_the_way = "import pathlib; pathlib.Path('.qgate/results.json').mkdir(exist_ok=True); return float("
+    project.write("conftest.py", project.text("conftest.py").replace("return float(", in_the_way))
+
+    result = project.run("--qgate")
+
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stdout.fnmatch_lines(
+        ["qgate: PASSED, 2 limits held", "qgate: error: .qgate/results.json: the results cannot be written: *"]
+    )
 
 
 def test_a_bug_is_an_internal_error(project: Project) -> None:

@@ -80,12 +80,16 @@ def test_a_deselection_in_workers_is_called_partial(project: Project) -> None:
 
 
 def test_the_first_failure_ends_the_workers_and_is_shown(project: Project) -> None:
+    """The exit code is the one that xdist gives to any failing test: 2, which is never a pass."""
     project.configure(MISSED)
+    project.write("plain/test_failing.py", "def test_failing():\n    assert False\n")
 
-    result = project.pytester.runpytest_subprocess("--qgate", "-n2", "-x")
+    plain = project.pytester.runpytest_subprocess("-n2", "-x", "plain")
+    result = project.pytester.runpytest_subprocess("-n2", "-x", "--qgate", "qgate.toml")
 
-    assert result.ret in (pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED)
+    assert result.ret == plain.ret == pytest.ExitCode.INTERRUPTED
     result.stdout.fnmatch_lines(["qgate: FAILED, 1 of *toy accuracy lower_bound*"])
+    assert not (project.root / ".qgate" / "results.json").exists()
 
 
 def test_a_bug_in_a_worker_is_an_internal_error(project: Project) -> None:

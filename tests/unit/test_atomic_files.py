@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from qgate.files import write_atomically
+from qgate.files import check_writable, write_atomically
 
 
 def test_folders_are_made_and_content_is_replaced(tmp_path: Path) -> None:
@@ -89,3 +89,24 @@ def test_a_folder_in_its_place_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_atomically(tmp_path / "file", b"x")
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("name", ["file", "old", "a/b/file"])
+def test_what_can_be_written_is_told_without_a_trace(name: str, tmp_path: Path) -> None:
+    (tmp_path / "old").write_bytes(b"old")
+
+    check_writable(tmp_path / name)
+
+    assert [(entry.name, entry.read_bytes()) for entry in tmp_path.iterdir()] == [("old", b"old")]
+    write_atomically(tmp_path / name, b"new")
+
+
+@pytest.mark.parametrize("name", ["folder", "file/name", "file/a/b/name", "/proc/name"])
+def test_what_cannot_be_written_is_told_before_it_is_tried(name: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_bytes(b"old")
+
+    with pytest.raises(OSError, match=r"."):
+        write_atomically(tmp_path / name, b"new")
+    with pytest.raises(OSError, match=r"."):
+        check_writable(tmp_path / name)

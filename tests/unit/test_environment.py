@@ -43,6 +43,12 @@ def test_it_names_versions_the_machine_and_the_commit(tmp_path: Path) -> None:
     assert json.loads(json.dumps(described)) == described
 
 
+def test_a_repository_without_a_commit_has_none(tmp_path: Path) -> None:
+    git(tmp_path, "init")
+
+    assert describe_environment(1, tmp_path)["git_commit"] is None
+
+
 def test_outside_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
 

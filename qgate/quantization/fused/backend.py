@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 
 from qgate.quantization.backends import OnednnBackend, loses_products
+from qgate.quantization.fused.compiled import compiled
 from qgate.quantization.fused.config import backend_config
 from qgate.quantization.fused.kernels import multiply
-from qgate.quantization.fused.lower import call_directly, lower_graph
+from qgate.quantization.fused.lower import lower_graph
 from qgate.quantization.prepare import quiet_torch_ao
 
 if TYPE_CHECKING:
@@ -42,11 +43,8 @@ class FusedBackend:
         return _saturates()
 
     def lower(self, reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:
-        """Give the fused graph, its weights packed for inputs of the example's shape."""
-        lowered = call_directly(self.lower_graph(reference))
-        with torch.no_grad(), quiet_torch_ao():
-            lowered(*example_inputs)
-        return lowered
+        """Give the fused graph, compiled for inputs of the example's shapes where it can be."""
+        return compiled(self.lower_graph(reference), example_inputs)
 
     def lower_graph(self, reference: torch.fx.GraphModule) -> torch.fx.GraphModule:
         """Give the fused graph; the nodes keep the names of the reference graph's."""

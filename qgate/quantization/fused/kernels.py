@@ -15,15 +15,18 @@ from torch import nn
 from torch.ao.nn.quantized import reference
 from torch.nn import functional
 
+from qgate.quantization.byte_operators import IDENTITY, as_bytes
 from qgate.quantization.byte_table import SumQuantization, add_table, apply_table
 from qgate.quantization.float_forms import channels_last
-from qgate.quantization.fused.tables import Scale, activation_table, byte_table
+from qgate.quantization.fused.tables import Scale, activation_table, byte_table, squashed_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from qgate.quantization.fused.tables import Function
+    from qgate.quantization.fused.tables import Function, Squash
 
     Bytes = NDArray[np.uint8]
     Floats = NDArray[np.float32]
@@ -38,8 +41,6 @@ __all__ = [
     "PostOp",
     "QuantizeInput",
     "QuantizedLayer",
-    "as_bytes",
-    "as_quantized",
     "epilogue",
     "has_post_op",
     "multiply",
@@ -62,7 +63,6 @@ LAYERS: dict[type, Any] = {
     reference.Conv3d: _onednn.qconv3d_pointwise.default,
     reference.Linear: _onednn.qlinear_pointwise.default,
 }
-IDENTITY = torch.arange(256, dtype=torch.uint8)
 _FEW = 4  # channels
 _POST_OPS: dict[type, set[str]] = {
     reference.Conv1d: {"none", "relu"},
@@ -70,8 +70,9 @@ _POST_OPS: dict[type, set[str]] = {
     reference.Conv3d: {"none"},
     reference.Linear: {"none", "relu", "hardtanh", "hardswish", "swish", "leaky_relu", "gelu", "tanh"},
 }
-_PLAIN = PostOp()
+_PLAIN, _SQUASHED = PostOp(), PostOp("hardswish")
 _CLAMPS = {"relu", "hardtanh"}
+_HOMOGENEOUS = {"none", "relu"}  # of a multiple of a value they give that multiple
 _FREE = {*_CLAMPS, "leaky_relu"}  # post-ops that cost no time
 
 
@@ -80,12 +81,13 @@ class Epilogue:
     """What a kernel does with a layer's result before it is written.
 
     oneDNN applies `post_op` and quantizes with `scale` (None: the result stays float32); what comes out is looked up
-    in `table`, uint8 (256,), where there is one.
+    in `table`, uint8 (256,), where there is one. Where there is a `squash`, that is the post-op, with its factors.
     """
 
     scale: Scale | None
     post_op: PostOp = _PLAIN
     table: Tensor | None = None
+    squash: Squash | None = None
 
 
 def has_post_op(layer: Any, post_op: PostOp | None, *, has_residual: bool = False) -> bool:
@@ -94,22 +96,27 @@ def has_post_op(layer: Any, post_op: PostOp | None, *, has_residual: bool = Fals
     return post_op is not None and post_op.name in known
 
 
-def epilogue(activation: Function | None, post_op: PostOp | None, target: Scale, *, has: bool) -> Epilogue | None:
+def epilogue(
+    activation: Function | None, post_op: PostOp | None, target: Scale, has: Callable[[PostOp], bool]
+) -> Epilogue | None:
     """Choose how a kernel makes `target`'s bytes of an activation of its result: by a post-op, or by a table.
 
-    `post_op` is oneDNN's, where it knows that activation, and `has` says whether the layer's kernel has it. A table is
+    `post_op` is oneDNN's, where it knows that activation, and `has` says which the layer's kernel has. A table is
     faster than a post-op with an exponential in it. None where neither gives the activation to within a step.
     """
     if activation is None:
         return Epilogue(target)
-    if post_op and post_op.name in _FREE and has:
+    if post_op and post_op.name in _FREE and has(post_op):
         return Epilogue(target, post_op)
     if post_op and post_op.name in _CLAMPS:  # a clamp of what was rounded is what was clamped, rounded
         return Epilogue(target, table=byte_table(activation, target, target))
     found = activation_table(activation, target)
     if found:
         return Epilogue(found[0], table=found[1])
-    return Epilogue(target, post_op) if post_op and has else None
+    squashed = squashed_table(activation, target) if has(_SQUASHED) and post_op != _SQUASHED else None
+    if squashed:
+        return Epilogue(squashed[1], _SQUASHED, squashed[2], squashed[0])
+    return Epilogue(target, post_op) if post_op and has(post_op) else None
 
 
 class QuantizedLayer(nn.Module):
@@ -119,22 +126,28 @@ class QuantizedLayer(nn.Module):
     shape, is added before the post-op, and overwritten. Weights are packed once, for the shape that comes first.
 
     Kernels without zero points are up to a seventh faster (`benchmarks/zero_points.py`), so the zero points go into the
-    bias, and a padding, which must be real zeros, is made beforehand.
+    bias, and a padding, which must be real zeros, is made beforehand. A kernel that only rounds its result counts in
+    steps of it: the scales of source and result go into the weight's.
     """
 
     def __init__(self, layer: Any, source: Scale, end: Epilogue, residual: Scale | None = None) -> None:
         super().__init__()
         self.source, self.end = source, end
-        weight, self.steps = _quantized_weight(layer)
+        weight, steps = _quantized_weight(layer)
         self.weight: Tensor | None = weight
-        self.zeros = torch.zeros(len(self.steps), dtype=torch.int32)
+        unit = end.scale.step if end.scale and end.post_op.name in _HOMOGENEOUS else 1.0
+        slope, offset = (end.squash.slope, end.squash.offset) if end.squash else (1 / unit, 0.0)
+        self.steps = (steps * source.step * slope).float()
+        self.zeros = torch.zeros(len(steps), dtype=torch.int32)
         padding = [] if isinstance(layer, reference.Linear) else list(layer.padding)
         self.around = [side for size in reversed(padding) for side in (size, size)] if source.zero_point else []
         inside = [0] * len(padding) if self.around else padding
         self.window = (list(layer.stride), inside, list(layer.dilation), layer.groups) if padding else ()
         self.operator = _onednn.qconv2d_pointwise.binary if residual else LAYERS[type(layer)]
-        bias = _shifted_bias(layer.bias, weight, self.steps * source.step * source.zero_point, end, residual)
-        self.arguments = (bias, *self.window, *_written(end, residual))
+        shifted = _shifted_bias(layer.bias, weight, steps * source.step * source.zero_point, end, residual)
+        self.bias = (shifted * slope + offset).float()
+        self.residual_step = residual.step / unit if residual else None
+        self.written = _written(end, unit, self.residual_step)
         self.packed: Tensor | None = None
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
@@ -143,14 +156,15 @@ class QuantizedLayer(nn.Module):
             x = torch.constant_pad_nd(x, self.around, self.source.zero_point)
         packed = self._pack(x) if self.packed is None else self.packed
         added = () if residual is None else (residual,)
-        result: Tensor = self.operator(x, self.source.step, 0, packed, self.steps, self.zeros, *added, *self.arguments)
+        layer = (1.0, 0, packed, self.steps, self.zeros, *added, self.bias, *self.window)
+        result: Tensor = self.operator(x, *layer, *self.written)
         return result if self.end.table is None else apply_table(result, self.end.table)
 
     def _pack(self, x: Tensor) -> Tensor:
         """Lay the weights out as the kernel for inputs of this shape wants them."""
         shape = list(x.shape)
         if self.window:
-            packed = _onednn.qconv_prepack(self.weight, self.steps, self.source.step, 0, *self.window, shape)
+            packed = _onednn.qconv_prepack(self.weight, self.steps, 1.0, 0, *self.window, shape)
         else:
             packed = _onednn.qlinear_prepack(self.weight, [x.numel() // shape[-1], shape[-1]])
         self.packed, self.weight = packed, None
@@ -170,47 +184,35 @@ def multiply(x: Tensor, weight: Tensor, groups: int, scale: float) -> Tensor:
 
 
 def _quantized_weight(layer: Any) -> tuple[Tensor, Tensor]:
-    """Give a reference layer's int8 weight and its scales, one an output channel."""
+    """Give a reference layer's int8 weight and its scales, one an output channel, float64."""
     weight = layer.get_quantized_weight()
     per_channel = weight.qscheme() in {torch.per_channel_affine, torch.per_channel_symmetric}
     steps = weight.q_per_channel_scales() if per_channel else torch.tensor(weight.q_scale())
-    return weight.int_repr(), steps.to(torch.float32).expand(weight.shape[0]).contiguous()
+    return weight.int_repr(), steps.double().expand(weight.shape[0]).contiguous()
 
 
 def _shifted_bias(bias: Tensor | None, weight: Tensor, shifts: Tensor, end: Epilogue, residual: Scale | None) -> Tensor:
-    """Give the bias that makes up for zero points of the source, of the residual and of the result.
+    """Give the bias, float64, that makes up for zero points of the source, of the residual and of the result.
 
     `shifts` are what a source's zero point, times a weight of 1, adds to each output channel.
     """
-    shifted = -shifts.double() * weight.flatten(1).double().sum(1)
+    shifted = -shifts * weight.flatten(1).double().sum(1)
     if bias is not None:
         shifted += bias.detach()
     if residual:
         shifted -= residual.step * residual.zero_point
-    if end.scale and end.post_op[0] == "none":
+    if end.scale and end.post_op.name == "none":
         shifted += end.scale.step * end.scale.zero_point
-    return shifted.float()
+    return shifted
 
 
-def _written(end: Epilogue, residual: Scale | None) -> tuple[Any, ...]:
+def _written(end: Epilogue, unit: float, residual_step: float | None) -> tuple[Any, ...]:
     """Give an operator's last arguments: how its result is written. Behind a post-op, its zero point is said here."""
     name, arguments, algorithm = end.post_op
     zero_point = end.scale.zero_point if end.scale and name != "none" else 0
-    scale = (end.scale.step, zero_point, torch.uint8) if end.scale else (1.0, 0, torch.float32)
-    added = (residual.step, 0, "sum", 1.0) if residual else ()
+    scale = (end.scale.step / unit, zero_point, torch.uint8) if end.scale else (1.0, 0, torch.float32)
+    added = (residual_step, 0, "sum", 1.0) if residual_step else ()
     return (*scale, *added, name, list(arguments), algorithm)
-
-
-def as_quantized(x: Tensor, step: float, zero_point: int) -> Tensor:
-    """See bytes as a tensor of torch's quantized type, without a copy."""
-    quantized = torch._empty_affine_quantized([0], scale=step, zero_point=zero_point, dtype=torch.quint8)
-    return quantized.set_(x.untyped_storage(), x.storage_offset(), x.shape, x.stride())
-
-
-def as_bytes(quantized: Tensor) -> Tensor:
-    """See the bytes of a tensor of torch's quantized type, without a copy, as `int_repr` makes one."""
-    place = (quantized.storage_offset(), quantized.shape, quantized.stride())
-    return torch.empty(0, dtype=torch.uint8).set_(quantized.untyped_storage(), *place)
 
 
 class ByteTable(nn.Module):
@@ -327,5 +329,7 @@ class FloatInput(nn.Module):
 
 def _interleaved(batch: Any) -> Tensor:
     """Give planes of bytes, N of C of (H, W), as a tensor (N, C, H, W) with its few channels last."""
-    merged = np.stack([cv2.merge(list(planes)).reshape(*planes[0].shape, -1) for planes in batch])
+    merged = np.empty((len(batch), *batch[0][0].shape, len(batch[0])), np.uint8)
+    for planes, pixels in zip(batch, merged, strict=True):
+        cv2.merge(list(planes), pixels)
     return torch.from_numpy(merged).permute(0, 3, 1, 2)

@@ -8,6 +8,7 @@ graph has it, between a quantized tensor and another, for torch's own lowering.
 
 from __future__ import annotations
 
+import functools
 import operator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from torch.ao.nn.quantized.reference import Conv2d
 from torch.fx.node import map_arg
 from torch.nn import functional
 
+from qgate.quantization.byte_operators import as_bytes, as_quantized
 from qgate.quantization.fused.functions import elementwise, is_sum, pooling, post_op
 from qgate.quantization.fused.kernels import (
     LAYERS,
@@ -29,8 +31,6 @@ from qgate.quantization.fused.kernels import (
     PostOp,
     QuantizedLayer,
     QuantizeInput,
-    as_bytes,
-    as_quantized,
     epilogue,
     has_post_op,
 )
@@ -271,9 +271,9 @@ class _Lowering:
     def _epilogue(self, layer: _Layer, behind: _Behind) -> Epilogue | None:
         parts = (*layer.inner, *behind.functions)
         only = post_op(parts[0], self.modules) if len(parts) == 1 else None
-        has = has_post_op(layer.root, only, has_residual=behind.residual is not None)
+        has = functools.partial(has_post_op, layer.root, has_residual=behind.residual is not None)
         functions = [elementwise(part, self.modules) for part in parts]
-        return epilogue(_composed(functions) if functions else None, only, self._scale(behind.quantize), has=has)
+        return epilogue(_composed(functions) if functions else None, only, self._scale(behind.quantize), has)
 
     def _float_layer(self, node: Node, layer: _Layer) -> bool:
         """Give a layer's result as float32, where the kernel has what FX fused with it."""

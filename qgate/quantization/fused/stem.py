@@ -10,15 +10,18 @@ import torch
 from torch import nn
 from torch.ao.nn.quantized import reference
 
+from qgate.quantization.float_forms import channels_last
 from qgate.quantization.fused.kernels import QuantizedLayer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
     from qgate.quantization.fused.kernels import Epilogue
     from qgate.quantization.fused.tables import Scale
 
-__all__ = ["Stem", "can_fold"]
+__all__ = ["Stem", "can_fold", "squared", "squares"]
 
 _FEW = 4  # channels
 _TRIALS = 5
@@ -53,7 +56,7 @@ class Stem(QuantizedLayer):
         return self._run_folded(x) if self.folds else super().forward(x)
 
     def _run_folded(self, x: Tensor) -> Tensor:
-        return self.folded(_squares(x))  # type: ignore[no-any-return]  # a module's result
+        return self.folded(squares(x))  # type: ignore[no-any-return]  # a module's result
 
 
 def _folded(layer: Any) -> Any:
@@ -66,11 +69,16 @@ def _folded(layer: Any) -> Any:
     return folded
 
 
-def _squares(x: Tensor) -> Tensor:
+def squared(shape: Sequence[int]) -> list[int]:
+    """Give the shape of `squares` of a tensor."""
+    batch, channels, height, width = map(int, shape)
+    return [batch, 4 * channels, height // 2, width // 2]
+
+
+def squares(x: Tensor) -> Tensor:
     """Put the places of each 2x2 square, row by row, into channels: (N, C, H, W) becomes (N, 4 * C, H / 2, W / 2)."""
-    batch, channels, height, width = x.shape
-    rows = x.permute(0, 2, 3, 1).reshape(batch, height // 2, 2, width // 2, 2 * channels)
-    return torch.cat((rows[:, :, 0], rows[:, :, 1]), -1).permute(0, 3, 1, 2)
+    target = torch.empty(squared(x.shape), dtype=torch.uint8, memory_format=torch.channels_last)
+    return torch.ops.qgate.squares_(target, channels_last(x))  # type: ignore[no-any-return]  # an operator's result
 
 
 def _seconds(run: Any, x: Tensor) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,7 +13,6 @@ from qgate.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from qgate.plugins import Registry
 
@@ -329,6 +329,20 @@ def test_a_missing_file_says_how_to_write_one(
     with pytest.raises(ConfigError) as error:
         read_config(tmp_path / "sub" / "qgate.toml", registry)
     assert str(error.value) == "sub/qgate.toml: there is no such file; write one with `qgate init`"
+
+
+def test_a_missing_file_names_one_in_a_folder_above(
+    tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "qgate.toml").touch()
+    (tmp_path / "sub" / "deeper").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "sub" / "deeper")
+    with pytest.raises(ConfigError) as error:
+        read_config(Path("qgate.toml"), registry)
+    assert str(error.value) == (
+        f"qgate.toml: there is no such file; there is {tmp_path / 'qgate.toml'}: run in its folder, or name it with "
+        "--qgate-config (pytest) or --config (qgate)"
+    )
 
 
 def test_a_folder_is_not_a_file(tmp_path: Path, registry: Registry) -> None:

@@ -260,7 +260,7 @@ SLOWEST = [
 ]
 
 
-@pytest.mark.parametrize(("required", "status"), [(1.41, "inconclusive"), (1.61, "failed")])
+@pytest.mark.parametrize(("required", "status"), [(1.55, "inconclusive"), (1.61, "failed")])
 def test_a_speedup_that_is_not_shown_names_the_layers_that_cost_most(required: float, status: str) -> None:
     verdict = limit("lower_bound", required, {**SPEED, "slowest": SLOWEST})
 

@@ -204,11 +204,30 @@ def test_a_speedup_does_not_depend_on_the_evaluation_data() -> None:
     assert "regression" in regress_speed(speed_of(1.4, 0.04), speed_of(1.5, 0.03), data_sha256="e", seed=1)
 
 
-@pytest.mark.parametrize("figures", [figures_of(worse(0.1)), speed_of(1.5, 0.1), size_figures(100, 25)])
+@pytest.mark.parametrize("figures", [figures_of(worse(0.1)), speed_of(1.5, 0.1)])
 def test_what_is_being_blessed_is_no_regression_of_itself(figures: dict[str, Any]) -> None:
     found = compare(figures, None)
 
     assert (found["regression"], found["regression_interval"]) == (0, (0, 0))
+
+
+@pytest.mark.parametrize(
+    "figures", [figures_of(worse(0.1)[:5], float32=HARD[:5]), {**speed_of(1.5, 0.1), "interval": None}]
+)
+def test_what_later_runs_could_not_be_compared_with_is_not_known_to_be_as_good_as_itself(
+    figures: dict[str, Any],
+) -> None:
+    found = compare(figures, None)
+
+    assert (found["regression"], found["regression_interval"]) == (0, None)
+    assert judged(found)["max_regression"] == "inconclusive"
+
+
+def test_a_size_that_is_being_blessed_needs_no_interval() -> None:
+    found = with_regressions({"size_reduction": size_figures(100, 25)}, None, CONDITIONS, 0.95)
+    table = ThresholdConfig("size_reduction", {"max_regression": 0.0}, Place(Path("qgate.toml"), 1))
+
+    assert [verdict.status for verdict in judge([table], found, "", SAMPLES)] == ["passed"]
 
 
 def test_what_has_no_value_is_not_blessed() -> None:
@@ -219,7 +238,7 @@ def test_what_has_no_value_is_not_blessed() -> None:
 
 
 def judged(figures: dict[str, Any]) -> dict[str, str]:
-    limits = {"max_drop": 0.005, "max_regression": 0.005}
+    limits = {"max_regression": 0.005, **({"max_drop": 0.005} if "drop" in figures else {})}
     tables = [ThresholdConfig("score", limits, Place(Path("qgate.toml"), 1))]
     verdicts: tuple[Verdict, ...] = judge(tables, {"score": figures}, "", SAMPLES)
     return {verdict.limit: verdict.status for verdict in verdicts}

@@ -87,6 +87,7 @@ def gate(tmp_path: Path) -> Callable[..., ModelResult]:
         blessed: dict[str, Entry] | None = MappingProxyType({}),
         evaluation: torch.Tensor | None = None,
         max_overlap: float = 1.0,
+        num_samples: int = 4,
         **recipe: Any,
     ) -> ModelResult:
         module = module or NETWORKS["residual"].module()
@@ -97,7 +98,7 @@ def gate(tmp_path: Path) -> Callable[..., ModelResult]:
             name="net",
             loader="factory",
             options=FactoryLoader.Options("module:net"),
-            data=DataConfig(SplitConfig("factory", None, PLACE, 4), split, max_overlap=max_overlap),
+            data=DataConfig(SplitConfig("factory", None, PLACE, num_samples), split, max_overlap=max_overlap),
             quantization=QuantizationConfig(PLACE, activation=ObserverConfig("minmax"), **recipe),
             timing=TimingConfig(warmup_rounds=1, max_seconds=30),
             thresholds={name: ThresholdConfig(name, limits, PLACE) for name, limits in thresholds.items()},
@@ -342,3 +343,12 @@ def test_a_run_that_crashes_in_a_metric_blesses_no_accuracy(gate: Any) -> None:
     result = gate(LIMITS, target="crash", blessed=None)
 
     assert set(bless(result)) == {"size_reduction"}
+
+
+@pytest.mark.parametrize(
+    ("num_samples", "notes"), [(12, ()), (64, ("calibrated on 12 samples, where num_samples asks for 64",))]
+)
+def test_fewer_calibration_samples_than_asked_for_are_noted(
+    gate: Callable[..., ModelResult], num_samples: int, notes: tuple[str, ...]
+) -> None:
+    assert gate({"mean": {"max_drop": 1.0}}, num_samples=num_samples).notes == notes

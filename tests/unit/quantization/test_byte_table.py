@@ -161,11 +161,11 @@ def test_the_kernel_in_use_is_named() -> None:
 
 @pytest.mark.skipif(not byte_table._KERNELS, reason="the native module was not built")
 def test_a_kernel_that_writes_past_the_end_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    native, kernel = byte_table._byte_table.apply, byte_table._KERNELS[0]
+    native, kernel = byte_table._byte_table.map_rows, byte_table._KERNELS[0]
 
-    def too_long(kernel: str, values: int, count: int, table: int) -> None:
-        native(kernel, values, count + 1, table)
+    def too_long(kernel: str, to: int, source: int, length: int, *others: int) -> None:
+        native(kernel, to, source, length + 1, *others)
 
     assert byte_table._is_right(kernel)
-    monkeypatch.setattr(byte_table._byte_table, "apply", too_long)
+    monkeypatch.setattr(byte_table._byte_table, "map_rows", too_long)
     assert not byte_table._is_right(kernel)

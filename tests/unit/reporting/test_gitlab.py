@@ -16,10 +16,11 @@ INCONCLUSIVE = Verdict("speedup", "lower_bound", 1.4, 1.45, "inconclusive", "not
 PASSED = Verdict("map50", "max_drop", 0.1, 0.01, "passed", line=40)
 
 
-def issues(folder: Path, *verdicts: Verdict) -> list[dict[str, Any]]:
+def issues(folder: Path, *verdicts: Verdict, not_judged: tuple[str, ...] = ()) -> list[dict[str, Any]]:
     model = ModelResult({}, None, 8, {}, verdicts, {})
     path = folder / "quality.json"
-    GitlabReporter().write(Result("0", "", "", {}, {"net": model}, config_path="gates/qgate.toml"), path)
+    result = Result("0", "", "", {}, {"net": model}, config_path="gates/qgate.toml", not_judged=not_judged)
+    GitlabReporter().write(result, path)
     found: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
@@ -35,6 +36,13 @@ def test_what_has_not_passed_is_an_issue_on_its_line(tmp_path: Path) -> None:
 
 def test_where_everything_passed_the_list_is_empty(tmp_path: Path) -> None:
     assert issues(tmp_path, PASSED) == []
+
+
+def test_what_was_not_judged_is_an_issue_too(tmp_path: Path) -> None:
+    (issue,) = issues(tmp_path, PASSED, not_judged=("net: speedup lower_bound",))
+
+    assert issue["description"] == "net: speedup lower_bound was not judged in this run"
+    assert issue["location"] == {"path": "gates/qgate.toml", "lines": {"begin": 1}}
 
 
 def test_a_fingerprint_is_a_limits_own_and_the_same_in_every_run(tmp_path: Path) -> None:
