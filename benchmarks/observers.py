@@ -23,11 +23,11 @@ from qgate.config.model import ObserverConfig
 from qgate.engine.evaluate import evaluate
 from qgate.engine.figures import Comparison
 from qgate.engine.gate import Gate
+from qgate.engine.heldout import Part
 from qgate.engine.load import Inputs
 from qgate.engine.progress import Silent, StepClock
 from qgate.engine.quantize import quantize
 from qgate.engine.state import torch_state
-from qgate.engine.tuning.data import Part
 from qgate.files import write_atomically
 
 if TYPE_CHECKING:

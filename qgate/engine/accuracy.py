@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qgate.engine.explain import last_artifact
-from qgate.engine.heldout import Trials, hold_out
+from qgate.engine.heldout import HeldOutMetrics, hold_out
 from qgate.engine.overlap import fingerprints
 from qgate.engine.probe import Probe, spread
 from qgate.engine.quantize import choose_calibration
@@ -104,17 +104,19 @@ def _counted(batches: Iterable[Batch], advance: Callable[[], None]) -> Iterator[
         advance()
 
 
-def open_trials(gate: Gate, model: ModelConfig, inputs: Inputs, chosen: Sequence[int]) -> Trials:
+def open_trials(gate: Gate, model: ModelConfig, inputs: Inputs, chosen: Sequence[int]) -> HeldOutMetrics:
     """Hold samples out that neither calibrated a model nor judge it. Raises `DataError` where that measures nothing."""
     judged = fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
     held_out = hold_out(inputs.calibration, chosen, judged, gate.config.qgate.seed)
-    trials = Trials(inputs.loaded, held_out, model.thresholds, gate.registry, gate.config.qgate)
+    trials = HeldOutMetrics(inputs.loaded, held_out, model.thresholds, gate.registry, gate.config.qgate)
     if not trials.tables:
         raise DataError(f"no limit names a metric that can be measured on {held_out}")
     return trials
 
 
-def _worth(open_: Callable[[], Trials], variants: Variants, suspects: Sequence[str], progress: Progress) -> Worth:
+def _worth(
+    open_: Callable[[], HeldOutMetrics], variants: Variants, suspects: Sequence[str], progress: Progress
+) -> Worth:
     try:
         trials = open_()
     except DataError as error:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from qgate.engine.accuracy import noisiest
 from qgate.engine.fallback.find import find_fallback
 from qgate.engine.judge import judge
+from qgate.errors import DataError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,7 +39,10 @@ def advice(case: Case, progress: Progress) -> dict[str, Any]:
     recipe = case.model.quantization
     if recipe.fallback.max_layers:
         return given
-    found = find_fallback(case, _MAX_LAYERS, progress, _MAX_SECONDS)
+    try:
+        found = find_fallback(case, _MAX_LAYERS, progress, _MAX_SECONDS)
+    except DataError:  # no samples to try layers on: those to look at are known
+        return given
     if found.layers:
         given["ignored_scope"] = [*recipe.ignored_scope, *found.ignored_scope]
         given["ignored_scope_by"] = found.measured_on

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from qgate.engine.evaluate import compares_with_float32, evaluate, read_sample
 from qgate.engine.figures import Comparison
 from qgate.engine.overlap import fingerprints
-from qgate.engine.tuning.data import Part
 from qgate.errors import DataError
 
 if TYPE_CHECKING:
@@ -22,12 +21,65 @@ if TYPE_CHECKING:
     from qgate.engine.figures import Figures
     from qgate.engine.progress import Progress
     from qgate.plugins import Registry
-    from qgate.protocols import Dataset, LoadedModel, Metric
+    from qgate.protocols import Dataset, LoadedModel, Metric, Sample
 
-__all__ = ["HeldOut", "Trials", "hold_out"]
+__all__ = ["HeldOut", "HeldOutMetrics", "Part", "divide", "hold_out"]
 
 _MAX_SAMPLES = 64
 _MIN_SAMPLES = 8  # of fewer, nothing is learnt: then samples that calibrated are better than none
+_MIN_SPARE = 16  # with fewer left over, a share of the calibration samples is held out instead
+_MAX_DIVIDED = 128
+_MIN_DIVIDED = 6  # fewer give no interval
+_SHARE = 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some samples of a data set, by index; with `targets`, each has that target instead of its own."""
+
+    dataset: Dataset
+    indices: Sequence[int]
+    targets: Sequence[Any] | None = None
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def sample(self, index: int) -> Sample:
+        """Read one sample."""
+        sample = read_sample(self.dataset, self.indices[index])
+        return sample if self.targets is None else replace(sample, target=self.targets[index])
+
+    def sample_id(self, index: int) -> str:
+        """Name a sample."""
+        return self.dataset.sample_id(self.indices[index])
+
+    def strata(self, index: int) -> frozenset[str]:
+        """Name what a sample holds."""
+        return self.dataset.strata(self.indices[index])
+
+    def fingerprint(self, index: int) -> str:
+        """Hash a sample's content."""
+        return self.dataset.fingerprint(self.indices[index])
+
+
+def divide(dataset: Dataset, num_samples: int | None, judged: Iterable[str], seed: int) -> tuple[Part, Part]:
+    """Divide calibration data at random into a part to calibrate on and one to compare recipes on.
+
+    The second is what calibration leaves over, where that is enough, else a third of all; it has none of the samples
+    that judge (`judged`, their fingerprints). Raises `DataError` where there is too little for both.
+    """
+    size = len(dataset)
+    spare = size - (num_samples or size)
+    wanted = min(spare, _MAX_DIVIDED) if spare >= _MIN_SPARE else size // _SHARE
+    drawn = np.random.default_rng(seed).permutation(size).tolist()
+    held_out = _unjudged(dataset, drawn, set(judged), wanted)
+    if len(held_out) < _MIN_DIVIDED:
+        raise DataError(
+            f"the calibration data has {size} samples, of which tuning holds a third out to compare recipes on; it "
+            f"needs at least {_SHARE * _MIN_DIVIDED} that are not evaluation samples"
+        )
+    kept = set(range(size)).difference(held_out)
+    return Part(dataset, sorted(kept)), Part(dataset, sorted(held_out))
 
 
 @dataclass(frozen=True)
@@ -55,10 +107,10 @@ def hold_out(calibration: Dataset, chosen: Collection[int], judged: Iterable[str
     """
     drawn = np.random.default_rng(seed).permutation(len(calibration)).tolist()
     others = [index for index in drawn if index not in set(chosen)]
-    kept = _unjudged(calibration, others, set(judged))
+    kept = _unjudged(calibration, others, set(judged), _MAX_SAMPLES)
     seen = len(kept) < _MIN_SAMPLES
     if seen:
-        kept += _unjudged(calibration, [index for index in drawn if index in set(chosen)], set(judged))
+        kept += _unjudged(calibration, [index for index in drawn if index in set(chosen)], set(judged), _MAX_SAMPLES)
     if not kept:
         raise DataError("every calibration sample is an evaluation sample too, so none is left to try recipes on")
     kept = kept[:_MAX_SAMPLES]
@@ -66,17 +118,17 @@ def hold_out(calibration: Dataset, chosen: Collection[int], judged: Iterable[str
     return HeldOut(Part(calibration, sorted(labelled or kept)), bool(labelled), seen)
 
 
-def _unjudged(calibration: Dataset, indices: Sequence[int], judged: set[str]) -> list[int]:
+def _unjudged(calibration: Dataset, indices: Sequence[int], judged: set[str], wanted: int) -> list[int]:
     kept: list[int] = []
     for index in indices:
-        if len(kept) == _MAX_SAMPLES:
+        if len(kept) == wanted:
             break
         if fingerprints(calibration, [index])[0] not in judged:
             kept.append(index)
     return kept
 
 
-class Trials:
+class HeldOutMetrics:
     """Measures int8 models against float32 on held-out samples, by the metrics that limits name.
 
     Without labels these are the metrics that compare with float32's predictions.

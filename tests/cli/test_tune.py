@@ -110,6 +110,40 @@ def test_after_an_interruption_what_was_tried_is_not_tried_again(outlier: Folder
     assert [attempt["seconds"] for attempt in attempts[: len(tried)]] == [trial["seconds"] for trial in tried.values()]
 
 
+# Nothing ever comes in by a channel of `second`, whose great weights leave little of the others.
+SPOILT = """
+
+class Spoilt(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Conv2d(8, 4, 3)
+        self.first.weight.data[3] = self.first.bias.data[3] = 0
+        self.second.weight.data[:, 3] = 12.0
+
+    def forward(self, image):
+        return self.third(self.second(self.first(image).relu()).relu())
+
+
+def spoilt():
+    torch.manual_seed(0)
+    return Spoilt().eval(), torch.rand(1, 3, 32, 32)
+"""
+
+
+def test_a_layer_that_no_other_recipe_saves_is_kept_float(outlier: Folder, qgate: Qgate) -> None:
+    outlier.write("toy.py", outlier.text("toy.py").replace("model()[0]", "spoilt()[0]") + SPOILT)
+    config = outlier.text("qgate.toml").replace('"toy:model"', '"toy:spoilt"').replace("0.003", "0.1")
+    outlier.write("qgate.toml", config)
+
+    outcome = qgate("tune")
+
+    assert outcome.code == 0, outcome.out
+    recipe = tomli.loads(outlier.text("qgate.toml"))["models"]["toy"]["quantization"]
+    assert recipe["fallback"] == {"max_layers": 3}
+    kept = outlier.results()["models"]["toy"]["quantization"]["fallback"]["layers"]
+    assert kept[0]["layer"] == "second"
+
+
 def test_without_a_plugin_that_knows_the_predictions_it_is_an_error(outlier: Folder, qgate: Qgate) -> None:
     outlier.write("conftest.py", NEARNESS.replace("return prediction\n", "return None\n"))
 

@@ -11,7 +11,7 @@ from qgate.engine.explain import added_seconds
 from qgate.engine.fallback.costs import spare_bytes, spare_seconds
 from qgate.engine.fallback.search import Candidate, Measures, Room, search, search_quietest
 from qgate.engine.fallback.standard import missed_limits
-from qgate.engine.heldout import Trials, hold_out
+from qgate.engine.heldout import HeldOutMetrics, hold_out
 from qgate.engine.probe import Probe, spread
 from qgate.engine.variants import Variants
 from qgate.quantization.sensitivity import layer_noise
@@ -123,7 +123,7 @@ class _Bench:
         self.progress = progress
         self.variants = Variants.of(case.inputs.loaded, case.artifact, case.registry)
         self.probe = Probe.of(case.inputs, spread(case.chosen, _PROBED))
-        self.trials = Trials(case.inputs.loaded, held_out, case.model.thresholds, case.registry, case.settings)
+        self.trials = HeldOutMetrics(case.inputs.loaded, held_out, case.model.thresholds, case.registry, case.settings)
 
     def candidates(self) -> list[Candidate]:
         """Measure each layer's own noise, and its cost in time where limits on speed count."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, get_args
 
-from qgate.config.model import ObserverConfig, QuantizationConfig, WeightRounding
+from qgate.config.model import FallbackConfig, ObserverConfig, QuantizationConfig, WeightRounding
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qgate.plugins import Registry
 
-__all__ = ["Change", "complexity", "settings", "stages"]
+__all__ = ["Change", "complexity", "fallback", "settings", "stages"]
 
 _OBSERVERS = ("activation", "weight")
-_KEPT = ("place", "approach", "non_traceable", "fallback")  # a search changes none of them
+_KEPT = ("place", "approach", "non_traceable", "fallback")  # a search changes none of them, or only adds it
+_MAX_FLOAT_LAYERS = 3  # with more, another recipe is the better advice
 
 
 @dataclass(frozen=True)
@@ -49,9 +50,15 @@ def stages(registry: Registry) -> Iterator[list[Change]]:
     yield _observers("activation", registry)
     yield _observers("weight", registry)
     yield [Change(f"calibrator {name}", {"calibrator": name}) for name in registry.calibrators]
+    yield [Change("range auto", {"reduce_range": "auto"})]
     yield [Change("equalization", {"equalization": True})]
     yield [Change("bias correction", {"bias_correction": True})]
     yield [Change(f"rounding {name}", {"weight_rounding": name}) for name in get_args(WeightRounding)]
+
+
+def fallback(recipe: QuantizationConfig) -> Change:
+    """Give the last change: the fewest layers float that the file's limits on accuracy need, as many as it allows."""
+    return Change("fallback", {"fallback": FallbackConfig(recipe.fallback.max_layers or _MAX_FLOAT_LAYERS)})
 
 
 def _runs(backend: str, registry: Registry) -> bool:
@@ -92,6 +99,8 @@ def settings(before: QuantizationConfig, after: QuantizationConfig) -> dict[str,
             changed.setdefault("activation", {})[name] = new
         else:
             changed[name] = list(new) if isinstance(new, tuple) else new
+    if after.fallback.max_layers and after.fallback != before.fallback:
+        changed["fallback"] = {"max_layers": after.fallback.max_layers}
     return changed
 
 

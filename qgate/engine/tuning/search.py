@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from qgate.config.model import FallbackConfig
 from qgate.engine.state import torch_state
-from qgate.engine.tuning.candidates import complexity, stages
+from qgate.engine.tuning.candidates import complexity, fallback, stages
 from qgate.engine.tuning.data import tuning_inputs
 from qgate.engine.tuning.trials import Trials
 
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
     from qgate.config.model import ModelConfig, QuantizationConfig
     from qgate.engine.gate import Gate
     from qgate.engine.progress import Progress
+    from qgate.engine.tuning.candidates import Change
     from qgate.engine.tuning.trials import Trial
 
 __all__ = ["Tuned", "pareto_front", "tune"]
+
+_NEGLIGIBLE = 0.05  # of the drop that a limit allows: no gain that is worth a slower recipe, or one that says more
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,9 @@ class Tuned:
 def tune(gate: Gate, name: str, max_seconds: float, progress: Progress) -> Tuned:
     """Search one model's best recipe on calibration data held out for that; the evaluation data is not touched.
 
-    An attempt takes the place of the best so far where the data shows that it is more accurate and it keeps the limits
-    on speed and size; where it shows no difference, the faster does, and among those the simpler. Raises `QGateError`.
+    An attempt takes the place of the best so far where the data shows that it is more accurate, by more than a
+    twentieth of the drop that is allowed, and it keeps the limits on speed and size; where it does not, the faster
+    does, and among those the simpler. Raises `QGateError`.
     """
     begin = time.perf_counter()
     model, settings = gate.config.models[name], gate.config.qgate
@@ -65,23 +70,29 @@ class _Search:
         self._deadline = deadline
         self._progress = progress
         self._longest = 0.0
+        self._margin = trials.table.limits.get("max_drop", 0.0) * _NEGLIGIBLE
         self.untried = 0
         self.attempts: list[Attempt] = []
-        self.best = self._attempt("as it is", model.quantization)
+        # Float layers make up for a recipe's noise, so they are looked for last.
+        self.best = self._attempt("as it is", replace(model.quantization, fallback=FallbackConfig()))
 
     def run(self) -> None:
         """Ask every question once."""
         for changes in stages(self._gate.registry):
-            start = self.best
-            for change in changes:
-                recipe = change.applied(start.trial.recipe)
-                if any(recipe == attempt.trial.recipe for attempt in self.attempts):
-                    continue
-                if not self._has_time(recipe):
-                    self.untried += 1
-                    continue
-                label = change.label if start is self.attempts[0] else f"{start.label}, {change.label}"
-                self._consider(self._attempt(label, recipe))
+            self._ask(changes)
+        self._ask([fallback(self._model.quantization)])
+
+    def _ask(self, changes: Iterable[Change]) -> None:
+        start = self.best
+        for change in changes:
+            recipe = change.applied(start.trial.recipe)
+            if any(recipe == attempt.trial.recipe for attempt in self.attempts):
+                continue
+            if not self._has_time(recipe):
+                self.untried += 1
+                continue
+            label = change.label if start is self.attempts[0] else f"{start.label}, {change.label}"
+            self._consider(self._attempt(label, recipe))
 
     def _attempt(self, label: str, recipe: QuantizationConfig) -> Attempt:
         begin = time.perf_counter()
@@ -100,11 +111,11 @@ class _Search:
             self.best = attempt
 
     def _prefers(self, new: Trial, old: Trial) -> bool:
-        confidence = self._gate.config.qgate.confidence
+        shown = (self._gate.config.qgate.confidence, self._margin)
         if self._keeps_limits(new) != self._keeps_limits(old):
             return self._keeps_limits(new)
-        if new.more_accurate(old, confidence) or old.more_accurate(new, confidence):
-            return new.more_accurate(old, confidence)
+        if new.more_accurate(old, *shown) or old.more_accurate(new, *shown):
+            return new.more_accurate(old, *shown)
         if new.faster(old) or old.faster(new):
             return new.faster(old)
         return complexity(new.recipe) < complexity(old.recipe)

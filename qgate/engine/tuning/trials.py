@@ -54,14 +54,14 @@ class Trial:
     seconds: float = 0.0
     failure: str = ""
 
-    def more_accurate(self, other: Trial, confidence: float) -> bool:
-        """Say whether the data shows that this recipe keeps more of float32 than another does."""
+    def more_accurate(self, other: Trial, confidence: float, margin: float = 0.0) -> bool:
+        """Say whether the data shows that this recipe keeps more of float32 than another, by more than `margin`."""
         if self.accuracy is None or other.accuracy is None:
             return self.accuracy is not None
         sign = 1 if self.higher_is_better else -1
-        lost = sign * (decode(other.resampled) - decode(self.resampled))
-        interval = bootstrap_interval(lost, sign * (other.accuracy - self.accuracy), self.samples, confidence)
-        return interval is not None and interval[1] < 0
+        lost, resampled = sign * (other.accuracy - self.accuracy), decode(other.resampled) - decode(self.resampled)
+        interval = bootstrap_interval(sign * resampled, lost, self.samples, confidence)
+        return interval is not None and interval[1] < 0 and lost < -margin
 
     def faster(self, other: Trial) -> bool:
         """Say whether it was measured to be faster than another, beyond the errors of both."""
@@ -116,19 +116,20 @@ class Trials:
         timed = self._speed_of(recipe) is None
         metrics = ("size_reduction", *(["speedup"] if timed else []))
         place = self._model.place
-        limits = {name: ThresholdConfig(name, {}, place) for name in metrics}
         accuracy = replace(self.table, limits={"max_drop": math.inf}, slices=())
+        limits = {accuracy.metric: accuracy, **{name: ThresholdConfig(name, {}, place) for name in metrics}}
+        if recipe.fallback.max_layers:  # what float layers are looked for
+            limits = {**limits, **self._model.thresholds}
         timing = replace(self._model.timing, max_seconds=min(_TIMING_SECONDS, self._model.timing.max_seconds))
-        model = replace(
-            self._model, quantization=recipe, thresholds={accuracy.metric: accuracy, **limits}, timing=timing
-        )
+        model = replace(self._model, quantization=recipe, thresholds=limits, timing=timing)
         run = Run(self._gate.config, model, self._gate.registry, self._gate.environment, Silent())
         return self._trial(recipe, run.judged(lambda: self._inputs, blessed=None, timing=timed))
 
     def _trial(self, recipe: QuantizationConfig, result: ModelResult) -> Trial:
-        figures, (verdict,) = result.metrics.get(self.table.metric), result.verdicts
-        failed = Trial(recipe, self.table.metric, seconds=result.seconds["total"], failure=verdict.message)
-        if figures is None or verdict.measured is None or result.artifact is None:
+        figures = result.metrics.get(self.table.metric)
+        unmeasured = [verdict.message for verdict in result.verdicts if verdict.metric == self.table.metric]
+        failed = Trial(recipe, self.table.metric, seconds=result.seconds["total"], failure=unmeasured[0])
+        if figures is None or result.artifact is None:
             return failed
         speed = result.metrics.get("speedup") or self._speed_of(recipe) or {}
         return replace(

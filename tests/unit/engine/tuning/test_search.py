@@ -51,6 +51,13 @@ def test_a_gain_within_that_noise_is_not() -> None:
     assert not bad.more_accurate(good, 0.95)
 
 
+def test_a_gain_that_is_shown_but_matters_to_nobody_is_none() -> None:
+    good, bad = trial(0.9004, own_noise=0.0001), trial(0.9, own_noise=0.0001, seed=2)
+
+    assert good.more_accurate(bad, 0.95)
+    assert not good.more_accurate(bad, 0.95, 0.0005)
+
+
 def test_where_less_is_better_less_is_more_accurate() -> None:
     less, more = (replace(trial(value, own_noise=0.001), higher_is_better=False) for value in (0.1, 0.2))
 
