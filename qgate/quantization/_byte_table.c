@@ -122,6 +122,73 @@ AVX2 static void add_avx2(uint8_t *values, const uint8_t *other, size_t count, c
     memcpy(values + i, tail, count - i);
 }
 
+AVX2 static inline __m256i steps_8(const float *values, const Planes *planes) {
+    const __m256 inverse = _mm256_set1_ps(planes->inverse), zero = _mm256_set1_ps(planes->zero);
+    const __m256 steps = _mm256_fmadd_ps(_mm256_loadu_ps(values), inverse, zero);
+    return _mm256_cvtps_epi32(_mm256_min_ps(steps, _mm256_set1_ps(GREATEST)));
+}
+
+AVX2 static inline __m256i bytes_32(const float *values, const Planes *planes) {
+    const __m256i front = _mm256_packs_epi32(steps_8(values, planes), steps_8(values + 8, planes));
+    const __m256i back = _mm256_packs_epi32(steps_8(values + 16, planes), steps_8(values + 24, planes));
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7); /* packing works within lanes of 16 bytes */
+    return _mm256_permutevar8x32_epi32(_mm256_packus_epi16(front, back), order);
+}
+
+/* Where bytes i to i + 15 of three planes' bytes in turn come from: a shuffle gives 0 where an index has bit 7 set. */
+typedef struct {
+    __m128i from[3][3]; /* register, plane */
+} Turns;
+
+static Turns turns_of_3(void) {
+    Turns turns;
+    char index[16];
+    for (int i = 0; i < 3; i++)
+        for (int plane = 0; plane < 3; plane++) {
+            for (int k = 0; k < 16; k++)
+                index[k] = (char)((16 * i + k) % 3 == plane ? (16 * i + k) / 3 : 0x80);
+            turns.from[i][plane] = _mm_loadu_si128((const __m128i *)index);
+        }
+    return turns;
+}
+
+AVX2 static inline void interleave_3(uint8_t *to, const uint8_t (*blocks)[32], const Turns *turns) {
+    for (int half = 0; half < 2; half++)
+        for (int i = 0; i < 3; i++, to += 16) {
+            __m128i mixed = _mm_setzero_si128();
+            for (int plane = 0; plane < 3; plane++) {
+                const __m128i block = _mm_loadu_si128((const __m128i *)(blocks[plane] + 16 * half));
+                mixed = _mm_or_si128(mixed, _mm_shuffle_epi8(block, turns->from[i][plane]));
+            }
+            _mm_storeu_si128((__m128i *)to, mixed);
+        }
+}
+
+static inline void interleave(uint8_t *to, const uint8_t (*blocks)[32], size_t count, size_t num_planes) {
+    for (size_t i = 0; i < count; i++)
+        for (size_t plane = 0; plane < num_planes; plane++)
+            to[i * num_planes + plane] = blocks[plane][i];
+}
+
+AVX2 static void quantize_avx2(uint8_t *to, const Planes *planes) {
+    const Turns turns = turns_of_3();
+    uint8_t blocks[MAX_PLANES][32];
+    for (size_t i = 0; i < planes->count; i += 32) {
+        const size_t left = planes->count - i, count = left < 32 ? left : 32;
+        for (size_t plane = 0; plane < planes->num_planes; plane++) {
+            const float *values = planes->values + plane * planes->count + i;
+            float tail[32] = {0};
+            if (count < 32)
+                values = memcpy(tail, values, count * sizeof(float));
+            _mm256_storeu_si256((__m256i *)blocks[plane], bytes_32(values, planes));
+        }
+        if (count == 32 && planes->num_planes == 3)
+            interleave_3(to + i * 3, blocks, &turns);
+        else
+            interleave(to + i * planes->num_planes, blocks, count, planes->num_planes);
+    }
+}
+
 typedef struct {
     __m512i quarters[4]; /* entries 0 to 63, 64 to 127, 128 to 191 and 192 to 255 */
 } Quarters;
@@ -192,7 +259,7 @@ AVX512 static void add_avx512(uint8_t *values, const uint8_t *other, size_t coun
 
 static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 static int has_avx512_vbmi(void) {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vbmi");
 }
 #endif
@@ -200,10 +267,10 @@ static int has_avx512_vbmi(void) {
 /* Fastest first; the last row ends the list. */
 static const Kernel KERNELS[] = {
 #if defined(__x86_64__) && defined(__GNUC__)
-    {"avx512_vbmi", has_avx512_vbmi, map_avx512, add_avx512},
-    {"avx2", has_avx2, map_avx2, add_avx2},
+    {"avx512_vbmi", has_avx512_vbmi, map_avx512, add_avx512, quantize_avx2},
+    {"avx2", has_avx2, map_avx2, add_avx2, quantize_avx2},
 #endif
-    {NULL, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL},
 };
 
 /* Names of the kernels that run on this CPU, fastest first. */
@@ -235,6 +302,30 @@ static int wrong_number(Py_ssize_t given, Py_ssize_t expected) {
     if (given != expected)
         PyErr_Format(PyExc_TypeError, "expected %zd arguments, not %zd", expected, given);
     return given != expected;
+}
+
+/* quantize(kernel, address to write to, address of planes of floats, their length and number, inverse of scale, zero) */
+static PyObject *quantize(PyObject *module, PyObject *const *arguments, Py_ssize_t given) {
+    (void)module;
+    const Kernel *kernel = wrong_number(given, 7) ? NULL : kernel_called(arguments[0]);
+    if (!kernel)
+        return NULL;
+    uint8_t *to = PyLong_AsVoidPtr(arguments[1]);
+    const Planes planes = {
+        .values = PyLong_AsVoidPtr(arguments[2]),
+        .count = PyLong_AsSize_t(arguments[3]),
+        .num_planes = PyLong_AsSize_t(arguments[4]),
+        .inverse = (float)PyFloat_AsDouble(arguments[5]),
+        .zero = (float)PyFloat_AsDouble(arguments[6]),
+    };
+    if (!PyErr_Occurred() && planes.num_planes > MAX_PLANES)
+        PyErr_Format(PyExc_ValueError, "expected at most %d planes, not %zd", MAX_PLANES, planes.num_planes);
+    if (PyErr_Occurred())
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    kernel->quantize(to, &planes);
+    Py_END_ALLOW_THREADS
+    Py_RETURN_NONE;
 }
 
 /* map_rows(kernel, address to write to, address to read from, length of a row, their count, strides of both, address of
@@ -291,6 +382,7 @@ static PyObject *add(PyObject *module, PyObject *const *arguments, Py_ssize_t gi
 static PyMethodDef METHODS[] = {
     {"kernels", kernels, METH_NOARGS, NULL},
     {"map_rows", (PyCFunction)(void (*)(void))map_rows, METH_FASTCALL, NULL},
+    {"quantize", (PyCFunction)(void (*)(void))quantize, METH_FASTCALL, NULL},
     {"add", (PyCFunction)(void (*)(void))add, METH_FASTCALL, NULL},
     {"torch_functions", torch_functions, METH_NOARGS, NULL},
     {"register_operators", (PyCFunction)(void (*)(void))register_operators, METH_FASTCALL, NULL},

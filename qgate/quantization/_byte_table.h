@@ -17,11 +17,21 @@ typedef struct {
     size_t length, count, to_stride, from_stride;
 } Rows;
 
+#define MAX_PLANES 4
+
+/* `num_planes` planes of `count` values, one behind another; at most MAX_PLANES. */
+typedef struct {
+    const float *values;
+    size_t count, num_planes;
+    float inverse, zero; /* a byte is round(value * inverse + zero), clamped */
+} Planes;
+
 typedef struct {
     const char *name;
     int (*runs_here)(void);
     void (*map)(const Rows *rows, const uint8_t *table);
     void (*add)(uint8_t *values, const uint8_t *other, size_t count, const uint8_t *table, const Scales *scales);
+    void (*quantize)(uint8_t *to, const Planes *planes); /* value i of plane p becomes byte i * num_planes + p */
 } Kernel;
 
 /* The kernel of that name, a Python string; NULL and a Python error where none of that name runs on this CPU. */

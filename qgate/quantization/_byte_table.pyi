@@ -4,6 +4,9 @@ def register_operators(kernel: str, addresses: list[int], /) -> None: ...
 def map_rows(
     kernel: str, to: int, source: int, length: int, count: int, to_stride: int, source_stride: int, table: int, /
 ) -> None: ...
+def quantize(
+    kernel: str, to: int, values: int, count: int, num_planes: int, inverse: float, zero_point: float, /
+) -> None: ...
 def add(
     kernel: str,
     values: int,

@@ -16,20 +16,16 @@ from torch.ao.nn.quantized import reference
 from torch.nn import functional
 
 from qgate.quantization.byte_operators import IDENTITY, as_bytes
-from qgate.quantization.byte_table import SumQuantization, add_table, apply_table
+from qgate.quantization.byte_table import MAX_PLANES, SumQuantization, add_table, apply_table, quantize_planes
 from qgate.quantization.float_forms import channels_last
 from qgate.quantization.fused.tables import Scale, activation_table, byte_table, squashed_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
     from qgate.quantization.fused.tables import Function, Squash
-
-    Bytes = NDArray[np.uint8]
-    Floats = NDArray[np.float32]
 
 __all__ = [
     "LAYERS",
@@ -63,7 +59,6 @@ LAYERS: dict[type, Any] = {
     reference.Conv3d: _onednn.qconv3d_pointwise.default,
     reference.Linear: _onednn.qlinear_pointwise.default,
 }
-_FEW = 4  # channels
 _POST_OPS: dict[type, set[str]] = {
     reference.Conv1d: {"none", "relu"},
     reference.Conv2d: {"none", "relu", "hardtanh", "hardswish", "swish"},
@@ -296,21 +291,16 @@ class QuantizeInput(nn.Module):
         """Give bytes. Raises `TypeError` for bytes of which nobody said what they stand for."""
         if x.dtype == torch.uint8:
             return self._bytes(x)
-        if x.ndim == 4 and x.shape[1] <= _FEW and x.dtype == torch.float32 and x.numel():  # noqa: PLR2004  # (N, C, H, W)
-            return _interleaved([[self._quantized(plane) for plane in planes] for planes in x.detach().numpy()])
+        if x.ndim == 4 and x.shape[1] <= MAX_PLANES and x.dtype == torch.float32 and x.numel():  # noqa: PLR2004  # (N, C, H, W)
+            return quantize_planes(x, self.scale.step, self.scale.zero_point)
         quantized = torch.quantize_per_tensor(x.float(), self.scale.step, self.scale.zero_point, torch.quint8)
         return channels_last(as_bytes(quantized))
-
-    def _quantized(self, plane: Floats) -> Bytes:
-        """Quantize in one pass, where torch takes four."""
-        zero_point, depth = self.scale.zero_point, cv2.CV_8U
-        return cv2.addWeighted(plane, 1 / self.scale.step, plane, 0, zero_point, dtype=depth)  # type: ignore[return-value]
 
     def _bytes(self, x: Tensor) -> Tensor:
         if self.byte_scale is None:
             raise TypeError("uint8 input, but the model was made without `byte_scale`; expected float32")
         last = x.is_contiguous(memory_format=torch.channels_last) if x.ndim == 4 else True  # noqa: PLR2004  # as above
-        x = x if last or x.shape[1] > _FEW or not x.numel() else _interleaved(x.numpy())
+        x = x if last or x.shape[1] > MAX_PLANES or not x.numel() else _interleaved(x.numpy())
         x = channels_last(x)
         return x if self.table is None else apply_table(x.clone(), self.table)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from qgate.quantization import byte_table
-from qgate.quantization.byte_table import SumQuantization, add_table, apply_table, kernel_name
+from qgate.quantization.byte_table import SumQuantization, add_table, apply_table, kernel_name, quantize_planes
 from qgate.quantization.prepare import quiet_torch_ao
 
 KERNELS = [*byte_table._KERNELS, None]  # None: what runs where the native module was not built
@@ -169,3 +169,21 @@ def test_a_kernel_that_writes_past_the_end_is_not_used(monkeypatch: pytest.Monke
     assert byte_table._is_right(kernel)
     monkeypatch.setattr(byte_table._byte_table, "map_rows", too_long)
     assert not byte_table._is_right(kernel)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "transposed"])
+@pytest.mark.parametrize("quantization", [(1 / 255, 0), (0.031, 117), (0.02, 255)])
+@pytest.mark.parametrize("shape", [(1, 3, 64, 65), (2, 1, 5, 7), (3, 2, 9, 9), (2, 4, 6, 11), (1, 3, 1, 1)])
+def test_planes_are_quantized_as_torch_quantizes_them(
+    kernel: None, shape: tuple[int, ...], quantization: tuple[float, int], layout: str
+) -> None:
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 3
+    values.view(-1)[:2] = torch.tensor([1e6, -1e6])
+    given = values.transpose(2, 3).contiguous().transpose(2, 3) if layout == "transposed" else LAYOUTS[layout](values)
+    with quiet_torch_ao():
+        expected = torch.quantize_per_tensor(values.clamp(-1e5, 1e5), *quantization, torch.quint8).int_repr()
+
+    result = quantize_planes(given, *quantization)
+
+    assert result.equal(expected)
+    assert result.is_contiguous(memory_format=torch.channels_last)
