@@ -100,6 +100,7 @@ class QuantizationConfig:
     reduce_range: bool | Literal["auto"] = "auto"
     equalization: bool = False
     weight_rounding: WeightRounding = "nearest"
+    rounding_seconds: float = field(default=600.0, metadata={"exclusiveMinimum": 0})
     bias_correction: bool = False
     ignored_scope: tuple[str, ...] = ()
     non_traceable: tuple[str, ...] = ()

@@ -161,5 +161,5 @@ def quantize_by(
     with clock.step("quantize"):
         reference = convert(observed, backend.backend_config())
     if corrects(recipe):
-        correct_graph(reference, recipe, inputs, chosen, clock)
+        correct_graph(reference, config.quantization, inputs, chosen, clock)
     return reference, recipe

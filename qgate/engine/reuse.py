@@ -44,7 +44,7 @@ T = TypeVar("T")
 # What decoders raise where an entry is not what a run has written.
 _MISFITS = (LookupError, TypeError, ValueError)
 # Keys of configurations that say where something is said, or what nothing depends on before limits are judged.
-_IRRELEVANT = ("place", "limit_places", "fallback")
+_IRRELEVANT = ("place", "limit_places", "fallback", "rounding_seconds")
 # Keys of a recipe that nothing depends on until it is calibrated: activations are float till then.
 _AFTER_CALIBRATION = ("weight", "weight_rounding", "bias_correction")
 

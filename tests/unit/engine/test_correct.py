@@ -14,6 +14,7 @@ from qgate.engine.gate import Gate
 from qgate.engine.load import open_inputs
 from qgate.engine.progress import Silent, StepClock
 from qgate.engine.quantize import choose_calibration, describe, quantize
+from qgate.errors import QuantizationError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -97,6 +98,19 @@ def test_every_layer_is_counted(quantized: Any) -> None:
     progress = quantized(SWITCHES["bias"]).progress
 
     assert progress.totals["correct"] == progress.counts["correct"] == 3
+
+
+def test_rounding_that_takes_too_long_is_an_error_that_says_how_far_it_came(quantized: Any) -> None:
+    with pytest.raises(
+        QuantizationError, match=r"came to 1 of 3 layers in rounding_seconds = 1e-09; allow more"
+    ) as raised:
+        quantized(SWITCHES["rounding"] + "rounding_seconds = 1e-9\n")
+
+    assert raised.value.line
+
+
+def test_the_time_for_rounding_bounds_nothing_else(quantized: Any) -> None:
+    assert quantized(SWITCHES["bias"] + "rounding_seconds = 1e-9\n").progress.counts["correct"] == 3
 
 
 def test_the_same_seed_gives_the_same_numbers(quantized: Any) -> None:
