@@ -165,6 +165,10 @@ AVX2 static inline void interleave_3(uint8_t *to, const uint8_t (*blocks)[32], c
 }
 
 static inline void interleave(uint8_t *to, const uint8_t (*blocks)[32], size_t count, size_t num_planes) {
+    if (num_planes == 1) {
+        memcpy(to, blocks[0], count);
+        return;
+    }
     for (size_t i = 0; i < count; i++)
         for (size_t plane = 0; plane < num_planes; plane++)
             to[i * num_planes + plane] = blocks[plane][i];
