@@ -76,7 +76,7 @@ def _observers(role: str, registry: Registry) -> list[Change]:
 
 
 def _spelt(name: str, options: dict[str, Any]) -> str:
-    return " ".join([name, *(f"{key} {value}" for key, value in options.items())])
+    return " ".join([name, *(f"{value}" if key == name else f"{key} {value}" for key, value in options.items())])
 
 
 def complexity(recipe: QuantizationConfig) -> int:
