@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from qgate.engine.calibrate import preprocessed
 from qgate.engine.probe import spread
-from qgate.quantization.corrections.correct import correct, count_layers, peak_bytes
 from qgate.errors import QuantizationError
+from qgate.quantization.corrections.correct import correct, count_layers, peak_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
