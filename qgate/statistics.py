@@ -23,6 +23,7 @@ __all__ = [
     "median_ratio_interval",
     "resamples",
     "samples_needed",
+    "standard_interval",
 ]
 
 RESAMPLES = 1000
@@ -72,6 +73,19 @@ def bootstrap_interval(
     high = float(np.quantile(np.where(undefined, np.inf, resampled), 1 - outside, method="higher"))
     interval = min(low, measured), max(high, 2 * measured - low)
     return interval if np.isfinite(interval).all() else None
+
+
+def standard_interval(resampled: Floats, measured: float, num_samples: int, confidence: float) -> Interval | None:
+    """Give the bootstrap's standard interval: `measured` and Student's t times the standard deviation of `resampled`.
+
+    For tails so small that too few resamples lie in them, as where many comparisons share a confidence. None where
+    there are fewer than two samples, or a resample is undefined. Source: Hesterberg (2015), as above, section 4.
+    """
+    if num_samples <= 1 or not np.isfinite(resampled).all():
+        return None
+    error = math.sqrt(num_samples / (num_samples - 1)) * float(np.std(resampled))
+    reach = _student_quantile((1 + confidence) / 2, num_samples - 1) * error
+    return measured - reach, measured + reach
 
 
 def judge_interval(interval: Interval, limit: float, *, floor: bool) -> Literal["passed", "failed", "inconclusive"]:

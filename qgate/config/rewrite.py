@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import tomlkit
+from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import InlineTable
 
 from qgate.errors import ConfigError
-from qgate.files import write_atomically
+from qgate.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,7 +18,15 @@ if TYPE_CHECKING:
     from tomlkit.container import Container
     from tomlkit.items import Table
 
-__all__ = ["with_recipe", "write_recipe"]
+__all__ = ["check_rewritable", "with_recipe", "write_recipe"]
+
+
+def check_rewritable(path: Path) -> None:
+    """Raise `ConfigError` where `write_recipe` could not write."""
+    try:
+        check_writable(path.resolve())
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror or error}", path=path) from error
 
 
 def write_recipe(path: Path, model: str, recipe: Mapping[str, Any]) -> None:
@@ -28,7 +37,12 @@ def write_recipe(path: Path, model: str, recipe: Mapping[str, Any]) -> None:
     if not recipe:
         return
     try:
-        write_atomically(path, with_recipe(path.read_text(encoding="utf-8"), model, recipe).encode())
+        place = path.resolve()  # a link stays one
+        mode = place.stat().st_mode
+        write_atomically(place, with_recipe(place.read_bytes().decode(), model, recipe).encode())
+        place.chmod(mode)
+    except (TOMLKitError, UnicodeDecodeError, KeyError) as error:
+        raise ConfigError(f"has changed since it was read ({error}); it is to say {recipe}", path=path) from error
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror or error}; it is to say {recipe}", path=path) from error
 
@@ -42,7 +56,7 @@ def with_recipe(text: str, model: str, recipe: Mapping[str, Any]) -> str:
     document = tomlkit.parse(text)
     table = document["models"][model]
     if "quantization" not in table:
-        table.add("quantization", tomlkit.inline_table() if isinstance(table, InlineTable) else tomlkit.table())
+        table["quantization"] = tomlkit.inline_table() if isinstance(table, InlineTable) else tomlkit.table()
     _update(table["quantization"], recipe)
     return tomlkit.dumps(document)
 

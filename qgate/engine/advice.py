@@ -29,21 +29,22 @@ def missed_metrics(case: Case, metrics: Mapping[str, dict[str, Any]]) -> list[st
     return list(dict.fromkeys(verdict.metric for verdict in verdicts if verdict.status == "failed"))
 
 
-def advice(case: Case, progress: Progress) -> dict[str, Any]:
+def advice(case: Case, progress: Progress) -> tuple[dict[str, Any], bool]:
     """Give the `noisiest` layers with their own ratios in dB, and the `ignored_scope` with which limits would hold.
 
-    The latter is missing where none was found, or where the recipe has a fallback, which then has found none.
+    The latter is missing where none was found, where no limit could be tried, or where the recipe has a fallback, which
+    then has found none. Also says whether the search came to its end.
     """
     layers = noisiest(case.inputs, case.chosen, case.artifact, case.registry)[:_NAMED]
     given: dict[str, Any] = {"noisiest": [{"layer": layer.layer, "snr": layer.alone.snr} for layer in layers]}
     recipe = case.model.quantization
     if recipe.fallback.max_layers:
-        return given
+        return given, True
     try:
         found = find_fallback(case, _MAX_LAYERS, progress, _MAX_SECONDS)
     except DataError:  # no samples to try layers on: those to look at are known
-        return given
-    if found.layers:
+        return given, True
+    if found.layers and found.judged:
         given["ignored_scope"] = [*recipe.ignored_scope, *found.ignored_scope]
         given["ignored_scope_by"] = found.measured_on
-    return given
+    return given, not found.cut_short

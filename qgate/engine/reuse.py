@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from qgate.engine.artifact import content_sha256
+from qgate.engine.blame import tensors_of
 from qgate.engine.cache import Cache
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, naming, predict, read_sample
@@ -20,6 +22,7 @@ from qgate.engine.recording import Recording, replayed
 from qgate.engine.sources import code_sha256, installed_software
 from qgate.engine.storable import Packer, UnstorableError, class_name, unpack
 from qgate.errors import QGateError
+from qgate.quantization.byte_table import kernel_name
 from qgate.quantization.codec import encode
 from qgate.quantization.ranges import ranges_of, take_ranges
 
@@ -41,6 +44,8 @@ __all__ = ["Reuse"]
 
 T = TypeVar("T")
 
+# Variables by which oneDNN and torch are told to use fewer instructions than the CPU has.
+_ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 # What decoders raise where an entry is not what a run has written.
 _MISFITS = (LookupError, TypeError, ValueError)
 # Keys of configurations that say where something is said, or what nothing depends on before limits are judged.
@@ -91,12 +96,18 @@ class Reuse:
             fill()
             self._store(key, lambda: ranges_of(observed))
 
-    def found(
-        self, kind: str, case: Case, find: Callable[[], T], depends_on: Any = None, classes: Sequence[type] = ()
+    def found(  # noqa: PLR0913, PLR0917  # what it depends on, and how it is stored
+        self,
+        kind: str,
+        case: Case,
+        find: Callable[[], T],
+        depends_on: Any = None,
+        classes: Sequence[type] = (),
+        is_final: Callable[[T], bool] = lambda _: True,
     ) -> T:
         """Give what `find` finds out about an artifact with its data, or what an earlier run has found.
 
-        `classes` are the dataclasses that it is made of.
+        `classes` are the dataclasses that it is made of; what is not final is not stored.
         """
 
         def about() -> Key:
@@ -108,7 +119,8 @@ class Reuse:
         known: list[T] | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, known_classes))
         if known is None:
             found = known = [find()]
-            self._store(key, lambda: found)
+            if is_final(found[0]):
+                self._store(key, lambda: found)
         return known[0]
 
     def recording(self, arm: str, module: torch.nn.Module, case: Case, artifact: Path | None = None) -> Recording:
@@ -175,7 +187,7 @@ class Reuse:
         if not self._cache.max_bytes:
             return None
         try:
-            self._conditions = self._conditions or self._describe(loaded)
+            self._conditions = self._conditions or self.conditions(loaded)
             return {"kind": kind, **self._conditions, **about()}
         except QGateError:
             raise
@@ -183,14 +195,16 @@ class Reuse:
             self._note(f"the {kind} are not cached, for what they depend on cannot be told: {brief(error)}")
             return None
 
-    def _describe(self, loaded: LoadedModel) -> Key:
+    def conditions(self, loaded: LoadedModel) -> Key:
+        """Say what all results depend on."""
         options = self._model.options
+        machine = {name: value for name, value in self._environment.items() if name != "git_commit"}
         return {
             "model": _model_sha256(loaded),
             "loader": [self._model.loader, evaluator_settings(options)],
             "code": code_sha256(self._registry.modules(), {*_modules_of(loaded), *_named_modules(options)}),
             "software": installed_software(),
-            "machine": {name: value for name, value in self._environment.items() if name != "git_commit"},
+            "machine": {**machine, **{name: os.environ.get(name) for name in _ISA_LIMITS}, "tables": kernel_name()},
             "seed": self._settings.seed,
         }
 
@@ -251,13 +265,24 @@ def _content_of(artifact: Path, _changed: int, _bytes: int) -> str:
 
 
 def _model_sha256(loaded: LoadedModel) -> str:
-    """Hash a model's structure and every value that it holds, and what is said of its inputs and classes."""
+    """Hash a model's structure, its parameters and buffers, and what is said of its inputs and classes.
+
+    A module may hold more that decides what it computes. That shows in its outputs for inputs of noise.
+    """
     sha256 = hashlib.sha256(repr(loaded.module).encode())
     for name, value in (*loaded.module.named_parameters(), *loaded.module.named_buffers()):
         sha256.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         sha256.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     sha256.update(digest([loaded.class_names, loaded.byte_scale, loaded.example_inputs]).encode())
+    with torch.inference_mode():
+        outputs = loaded.module(*map(_noise, loaded.example_inputs))
+    sha256.update(digest(list(tensors_of(outputs))).encode())
     return sha256.hexdigest()
+
+
+def _noise(value: torch.Tensor) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.rand(value.shape, generator=generator, dtype=value.dtype) if value.is_floating_point() else value
 
 
 def _modules_of(loaded: LoadedModel) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from dataclasses import replace
@@ -18,6 +19,7 @@ from qgate.engine.explain import kernels, slowest
 from qgate.engine.fallback.find import Case, Fallback, find_fallback
 from qgate.engine.fallback.search import Candidate
 from qgate.engine.figures import Comparison, size_figures
+from qgate.engine.heldout import hold_out
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
 from qgate.engine.progress import StepClock
@@ -26,7 +28,7 @@ from qgate.engine.regression import with_regressions
 from qgate.engine.reuse import Reuse, relevant
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
-from qgate.errors import QGateError
+from qgate.errors import DataError, QGateError
 from qgate.quantization.float_forms import float_forms
 from qgate.results import Artifact, ModelResult
 from qgate.statistics import judge_interval
@@ -65,6 +67,7 @@ class Run:
         self.registry = registry
         self.environment = environment
         self.clock = StepClock(progress)
+        self.fallback_seconds = math.inf
         self.reuse = Reuse(config, model, registry, environment)
         self._floats: dict[str, torch.nn.Module] = {}
         self.quantization: dict[str, Any] = {}
@@ -236,9 +239,10 @@ class Run:
                 return self.reuse.found(
                     "fallback",
                     case,
-                    lambda: find_fallback(case, max_layers, progress),
-                    [max_layers, *self._judged_by(case)],
+                    lambda: find_fallback(case, max_layers, progress, self.fallback_seconds),
+                    self._judged_by(case),
                     (Fallback, Candidate),
+                    is_final=lambda found: not found.cut_short,
                 )
         except Exception as error:  # noqa: BLE001  # the recipe as it is can be judged, whatever the search runs into
             said = str(error) if isinstance(error, QGateError) else brief(error)
@@ -253,16 +257,19 @@ class Run:
         try:
             with self.clock.step("explain") as progress:
                 depends_on = [missed, *self._judged_by(case)]
-                given = self.reuse.found("advice", case, lambda: advice(case, progress), depends_on)
+                given, _ = self.reuse.found(
+                    "advice", case, lambda: advice(case, progress), depends_on, is_final=lambda found: found[1]
+                )
             self.metrics.update({name: {**self.metrics[name], **given} for name in missed})
         except Exception as error:  # noqa: BLE001  # the limit is missed, whatever the search runs into
             self.notes.append(f"which layers cost most accuracy could not be found out: {brief(error)}")
 
     def _judged_by(self, case: Case) -> list[Any]:
-        """Give what decides which layers are best kept float: the limits, and how sure they must hold."""
-        settings = self.config.qgate
+        """Give what decides which layers are best kept float, beside the artifact."""
+        settings, recipe = self.config.qgate, self.model.quantization
         tables = [relevant(table) for table in self.model.thresholds.values()]
-        return [tables, settings.confidence, settings.on_inconclusive, case.limits_speed]
+        said = [recipe.fallback.max_layers, recipe.ignored_scope, relevant(self.model.timing), case.limits_speed]
+        return [tables, settings.confidence, settings.on_inconclusive, said, _tried_on(case)]
 
     def _write_artifact(
         self,
@@ -356,3 +363,12 @@ class Run:
             low, high = self.blessed_speedup.interval or (self.blessed_speedup.value,) * 2
             floors += [low - limits["max_regression"], high - limits["max_regression"]]
         return floors
+
+
+def _tried_on(case: Case) -> list[Any]:
+    """Identify the held-out samples and their targets; none where there are none to try layers on."""
+    try:
+        held_out = hold_out(case.inputs.calibration, case.chosen, case.judged, case.settings.seed).samples
+    except DataError:
+        return []
+    return [[held_out.fingerprint(index), digest(held_out.sample(index).target)] for index in range(len(held_out))]

@@ -187,7 +187,8 @@ static void place_operator(Value *stack, uint64_t given, uint64_t returned) {
         const Sample target = sample_of(&to, i), source = sample_of(&from, i);
         if (fill >= 0)
             fill_around(&target, &source, top, left, (int)fill);
-        place(&target, &source, top, left, channel, table);
+        if (from.count)
+            place(&target, &source, top, left, channel, table);
     }
     torch.release((Tensor)stack[1]);
     torch.release((Tensor)stack[2]);
@@ -264,9 +265,13 @@ PyObject *register_operators(PyObject *module, PyObject *const *arguments, Py_ss
         return PyErr_Occurred() ? NULL : PyErr_Format(PyExc_TypeError, "expected 2 arguments, not %zd", given);
     _Static_assert(sizeof(addresses) == sizeof(torch), "as many names as functions");
     memcpy(&torch, addresses, sizeof(torch));
-    int failed = torch.open("qgate", "CompositeExplicitAutograd", "_byte_operators.c", __LINE__, &library);
-    for (size_t i = 0; !failed && i < NUM_OPERATORS; i++)
-        failed = torch.implement(library, OPERATORS[i].name, OPERATORS[i].run);
+    static const char *const KEYS[] = {"CPU", "QuantizedCPU"}; /* tensors of others have no memory to read */
+    int failed = 0;
+    for (size_t key = 0; key < 2; key++) {
+        failed = failed || torch.open("qgate", KEYS[key], "_byte_operators.c", __LINE__, &library);
+        for (size_t i = 0; !failed && i < NUM_OPERATORS; i++)
+            failed = torch.implement(library, OPERATORS[i].name, OPERATORS[i].run);
+    }
     if (failed)
         return PyErr_Format(PyExc_RuntimeError, "torch did not take qgate's operators");
     Py_RETURN_NONE;

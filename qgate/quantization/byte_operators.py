@@ -77,8 +77,9 @@ def _register() -> torch.library.Library:
     if register_native_operators():
         return library
     functions = {"map_": _map, "add_": _add, "place_": _place, "squares_": _squares, "bytes": as_bytes}
-    for name, function in functions.items():
-        library.impl(name, function, "CompositeExplicitAutograd")
+    for key in ("CPU", "QuantizedCPU"):
+        for name, function in functions.items():
+            library.impl(name, function, key)
     return library
 
 

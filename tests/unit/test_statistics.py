@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from qgate import statistics
-from qgate.statistics import bootstrap_interval, judge_interval, median_ratio_interval, resamples, samples_needed
+from qgate.statistics import (
+    bootstrap_interval,
+    judge_interval,
+    median_ratio_interval,
+    resamples,
+    samples_needed,
+    standard_interval,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -216,3 +223,17 @@ def test_the_same_seed_gives_the_same_interval() -> None:
     assert median_ratio_interval(numerator, denominator, 0.95, 5) == median_ratio_interval(
         numerator, denominator, 0.95, 5
     )
+
+
+def test_a_standard_interval_reaches_tails_that_hold_no_resample() -> None:
+    resampled = np.random.default_rng(4).normal(0.5, 0.1, 1000)
+
+    low, high = standard_interval(resampled, 0.5, 17, 0.999)
+
+    assert bootstrap_interval(resampled, 0.5, 17, 0.999) is None
+    assert (0.5 - low, high - 0.5) == pytest.approx((0.1 * np.sqrt(17 / 16) * 4.015,) * 2, rel=0.05)  # t of a table
+
+
+def test_a_standard_interval_needs_samples_and_values() -> None:
+    assert standard_interval(np.ones(10), 1.0, 1, 0.95) is None
+    assert standard_interval(np.array([1.0, np.nan]), 1.0, 10, 0.95) is None

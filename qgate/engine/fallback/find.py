@@ -58,7 +58,8 @@ class Fallback:
     """The layers to keep float, with their costs, or the reason why there are none: "" where no limit is missed.
 
     `ignored_scope` names the layers and what their kernels take in; `measured_on` says which samples told.
-    `noise` is that on the outputs before and after, as a share of the signal.
+    `noise` is that on the outputs before and after, as a share of the signal. `judged` says that limits were tried,
+    `cut_short` that time was up before the search had ended.
     """
 
     layers: tuple[Candidate, ...]
@@ -66,6 +67,8 @@ class Fallback:
     reason: str
     measured_on: str
     noise: tuple[float, float]
+    judged: bool = True
+    cut_short: bool = False
 
     def described(self) -> dict[str, Any]:
         """Give it JSON-able: times in seconds, and the ratio of the signal to each layer's own noise in dB."""
@@ -86,9 +89,10 @@ class Fallback:
         if not self.layers:
             return f"fallback: no layer is kept float: {self.reason}" if self.reason else ""
         before, after = (_decibels(share) for share in self.noise)
+        limits = f"{self.measured_on} keep the limits" if self.judged else f"no limit was tried on {self.measured_on}"
         return (
             f"fallback: kept float: {', '.join(map(_said, self.layers))}; the outputs' signal to noise rises from "
-            f"{before:.1f} to {after:.1f} dB, and {self.measured_on} keep the limits"
+            f"{before:.1f} to {after:.1f} dB, and {limits}"
         )
 
 
@@ -111,7 +115,8 @@ def find_fallback(case: Case, max_layers: int, progress: Progress, max_seconds: 
         found = search_quietest(known, max_layers, spare, bench.noise)
     kept = tuple(item for layer in found.layers for item in known if item.layer == layer)
     names = tuple(name for layer in found.layers for name in bench.variants.fused_names(layer))
-    return Fallback(kept, names, found.reason, str(bench.trials.held_out), found.noise)
+    measured_on, judged = str(bench.trials.held_out), bool(bench.trials.tables)
+    return Fallback(kept, names, found.reason, measured_on, found.noise, judged, found.cut_short)
 
 
 class _Bench:

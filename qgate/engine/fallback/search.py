@@ -64,12 +64,13 @@ class Measures:
 class Found:
     """What a search ended with: the layers to keep float, in the order in which they were found, or why there are none.
 
-    `noise` is that on the outputs before and after, as a share of the signal.
+    `noise` is that on the outputs before and after, as a share of the signal. `cut_short` says that time was up.
     """
 
     layers: Layers
     reason: str
     noise: tuple[float, float]
+    cut_short: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,17 +89,18 @@ def search(candidates: Sequence[Candidate], max_layers: int, room: Room, measure
     """
     noise, missed = measures.noise, measures.missed
     before = noise(())
-    last, said = Step((), before), ""
+    last, said, cut_short = Step((), before), "", False
     for last in _steps(candidates, max_layers, room, before, noise):
         said = missed(last.layers)
-        if said and measures.is_time_up():
+        cut_short = bool(said) and measures.is_time_up()
+        if cut_short:
             break
         if not said:
             kept = _needed(last.layers, missed)
             return Found(kept, "", (before, last.noise if kept == last.layers else noise(kept)))
     if not last.layers:
         return Found((), _why_none(candidates, room), (before, before))
-    return Found((), f"with {_listed(last.layers)} float, {said} still", (before, last.noise))
+    return Found((), f"with {_listed(last.layers)} float, {said} still", (before, last.noise), cut_short)
 
 
 def search_quietest(

@@ -56,7 +56,7 @@ def tune(gate: Gate, name: str, max_seconds: float, progress: Progress) -> Tuned
     model, settings = gate.config.models[name], gate.config.qgate
     with torch_state(seed=settings.seed, num_threads=settings.num_threads):
         inputs = tuning_inputs(model, gate.inputs(name), gate.registry, settings.seed, progress)
-        trials = Trials(gate, model, inputs, settings.results.parent)
+        trials = Trials(gate, model, inputs, settings.results.parent / "tune")
         search = _Search(gate, model, trials, begin + max_seconds, progress)
         search.run()
     return Tuned(search.attempts, search.best, search.untried, len(inputs.evaluation), time.perf_counter() - begin)
@@ -70,6 +70,9 @@ class _Search:
         self._deadline = deadline
         self._progress = progress
         self._longest = 0.0
+        # So many comparisons are made: that none of them is won by luck is as sure as a verdict (Bonferroni).
+        num_changes = sum(map(len, stages(gate.registry))) + 1
+        self._confidence = 1 - (1 - gate.config.qgate.confidence) / num_changes
         self._margin = trials.table.limits.get("max_drop", 0.0) * _NEGLIGIBLE
         self.untried = 0
         self.attempts: list[Attempt] = []
@@ -97,7 +100,7 @@ class _Search:
     def _attempt(self, label: str, recipe: QuantizationConfig) -> Attempt:
         begin = time.perf_counter()
         self._progress.start(label, None)
-        attempt = Attempt(label, self._trials.run(recipe))
+        attempt = Attempt(label, self._trials.run(recipe, max(self._deadline - begin, self._longest)))
         self._progress.finish()
         self._longest = max(self._longest, time.perf_counter() - begin)
         self.attempts.append(attempt)
@@ -111,7 +114,7 @@ class _Search:
             self.best = attempt
 
     def _prefers(self, new: Trial, old: Trial) -> bool:
-        shown = (self._gate.config.qgate.confidence, self._margin)
+        shown = (self._confidence, self._margin)
         if self._keeps_limits(new) != self._keeps_limits(old):
             return self._keeps_limits(new)
         if new.more_accurate(old, *shown) or old.more_accurate(new, *shown):

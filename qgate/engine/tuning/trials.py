@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
 from qgate.config.model import QuantizationConfig, ThresholdConfig
-from qgate.engine.digest import digest, evaluator_settings
+from qgate.engine.digest import digest
 from qgate.engine.overlap import fingerprints
 from qgate.engine.progress import Silent
+from qgate.engine.reuse import Reuse, relevant
 from qgate.engine.run import Run
 from qgate.engine.tuning.candidates import settings
 from qgate.errors import ConfigError
 from qgate.files import write_atomically
 from qgate.resampled import decode
-from qgate.statistics import bootstrap_interval
+from qgate.statistics import standard_interval
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -60,7 +61,7 @@ class Trial:
             return self.accuracy is not None
         sign = 1 if self.higher_is_better else -1
         lost, resampled = sign * (other.accuracy - self.accuracy), decode(other.resampled) - decode(self.resampled)
-        interval = bootstrap_interval(sign * resampled, lost, self.samples, confidence)
+        interval = standard_interval(sign * resampled, lost, self.samples, confidence)
         return interval is not None and interval[1] < 0 and lost < -margin
 
     def faster(self, other: Trial) -> bool:
@@ -96,7 +97,7 @@ class Trials:
         self._gate = gate.writing_to(folder)
         self._model = model
         self._inputs = inputs
-        self._store = folder / f"tune-{model.name}.json"
+        self._store = folder / f"{model.name}.json"
         self._conditions = self._describe_conditions()
         self._known = self._remembered()
 
@@ -104,15 +105,21 @@ class Trials:
         """Say whether a recipe was tried already."""
         return _key(recipe) in self._known
 
-    def run(self, recipe: QuantizationConfig) -> Trial:
-        """Try a recipe. What a recipe fails with is its `failure`."""
-        key = _key(recipe)
-        if key not in self._known:
-            self._known[key] = _plain(self._try(recipe))
-            self._remember()
-        return _trial_of(self._known[key], recipe)
+    def run(self, recipe: QuantizationConfig, max_seconds: float) -> Trial:
+        """Try a recipe; its search for float layers and its rounding take `max_seconds` at most, each.
 
-    def _try(self, recipe: QuantizationConfig) -> Trial:
+        What a recipe fails with is its `failure`, which is not remembered. Raises `ConfigError` where nothing can be.
+        """
+        key = _key(recipe)
+        if key in self._known:
+            return _trial_of(self._known[key], recipe)
+        trial = self._try(recipe, max_seconds)
+        if not trial.failure:
+            self._known[key] = _plain(trial)
+            self._remember()
+        return trial
+
+    def _try(self, recipe: QuantizationConfig, max_seconds: float) -> Trial:
         timed = self._speed_of(recipe) is None
         metrics = ("size_reduction", *(["speedup"] if timed else []))
         place = self._model.place
@@ -121,8 +128,10 @@ class Trials:
         if recipe.fallback.max_layers:  # what float layers are looked for
             limits = {**limits, **self._model.thresholds}
         timing = replace(self._model.timing, max_seconds=min(_TIMING_SECONDS, self._model.timing.max_seconds))
-        model = replace(self._model, quantization=recipe, thresholds=limits, timing=timing)
+        bounded = replace(recipe, rounding_seconds=min(recipe.rounding_seconds, max_seconds))
+        model = replace(self._model, quantization=bounded, thresholds=limits, timing=timing)
         run = Run(self._gate.config, model, self._gate.registry, self._gate.environment, Silent())
+        run.fallback_seconds = max_seconds
         return self._trial(recipe, run.judged(lambda: self._inputs, blessed=None, timing=timed))
 
     def _trial(self, recipe: QuantizationConfig, result: ModelResult) -> Trial:
@@ -146,7 +155,9 @@ class Trials:
         )
 
     def _speed_of(self, recipe: QuantizationConfig) -> dict[str, Any] | None:
-        """Give the speed that another recipe of the same kernels was measured to have."""
+        """Give the speed that another recipe of the same kernels was measured to have; float layers differ."""
+        if recipe.fallback.max_layers:
+            return None
         for known in self._known.values():
             if known["kernels"] == _kernels(recipe) and known["speedup"] is not None:
                 return {"value": known["speedup"], "interval": known["speedup_interval"]}
@@ -154,19 +165,19 @@ class Trials:
 
     def _describe_conditions(self) -> str:
         """Hash what trials depend on beside the recipe: another model, data, machine or qgate, and all is forgotten."""
-        gate, inputs = self._gate, self._inputs
-        environment = {key: gate.environment[key] for key in ("torch", "cpu", "isa", "num_threads")}
+        gate, inputs, model = self._gate, self._inputs, self._model
         indices = range(len(inputs.evaluation))
-        weights = inputs.loaded.source_sha256 or digest(inputs.loaded.module.state_dict())
         described = {
             "version": __version__,
-            "settings": [gate.config.qgate.seed, gate.config.qgate.confidence],
-            "model": [self._model.loader, evaluator_settings(self._model.options), weights],
+            "all": Reuse(gate.config, model, gate.registry, gate.environment).conditions(inputs.loaded),
+            "confidence": gate.config.qgate.confidence,
+            "limits": [relevant(table) for table in model.thresholds.values()],
+            "timing": relevant(model.timing),
+            "non_traceable": model.quantization.non_traceable,
             "metric": self.table.metric,
             "samples": [fingerprints(part, range(len(part))) for part in (inputs.calibration, inputs.evaluation)],
-            "num_samples": self._model.data.calibration.num_samples,
+            "num_samples": model.data.calibration.num_samples,
             "targets": [digest(inputs.evaluation.sample(index).target) for index in indices],
-            "environment": environment,
         }
         return digest(described)
 
@@ -180,7 +191,10 @@ class Trials:
 
     def _remember(self) -> None:
         content = {"conditions": self._conditions, "trials": self._known}
-        write_atomically(self._store, json.dumps(content).encode())
+        try:
+            write_atomically(self._store, json.dumps(content).encode())
+        except OSError as error:
+            raise ConfigError(f"cannot be written: {error.strerror or error}", path=self._store) from error
 
 
 def _plain(trial: Trial) -> dict[str, Any]:

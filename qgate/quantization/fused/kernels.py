@@ -291,7 +291,8 @@ class QuantizeInput(nn.Module):
         """Give bytes. Raises `TypeError` for bytes of which nobody said what they stand for."""
         if x.dtype == torch.uint8:
             return self._bytes(x)
-        if x.ndim == 4 and x.shape[1] <= MAX_PLANES and x.dtype == torch.float32 and x.numel():  # noqa: PLR2004  # (N, C, H, W)
+        is_plain = x.is_cpu and x.dtype == torch.float32
+        if is_plain and x.ndim == 4 and x.shape[1] <= MAX_PLANES and x.numel():  # noqa: PLR2004  # (N, C, H, W)
             return quantize_planes(x, self.scale.step, self.scale.zero_point)
         quantized = torch.quantize_per_tensor(x.float(), self.scale.step, self.scale.zero_point, torch.quint8)
         return channels_last(as_bytes(quantized))

@@ -79,3 +79,35 @@ def test_nothing_to_change_touches_no_file(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_an_error_that_says_what_was_found(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"is to say \{'backend': 'fused'\}"):
         write_recipe(tmp_path, "a", {"backend": "fused"})
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
+def test_a_recipe_goes_into_a_model_that_another_table_parts(order: tuple[int, ...]) -> None:
+    parts = ('[models.a]\nloader = "x"\n', "[qgate]\nseed = 1\n", "[models.a.thresholds.map]\nmax_drop = 0.1\n")
+    text = "".join(parts[index] for index in order)
+
+    changed = with_recipe(text, "a", {"backend": "fused"})
+
+    assert recipe_of(changed) == {"backend": "fused"}
+    assert all(line in changed for line in text.splitlines())
+
+
+def test_line_ends_permissions_and_links_stay(tmp_path: Path) -> None:
+    path, link = tmp_path / "shared.toml", tmp_path / "qgate.toml"
+    path.write_bytes(TEXT.replace("\n", "\r\n").encode())
+    path.chmod(0o600)
+    link.symlink_to(path)
+
+    write_recipe(link, "a", {"backend": "fused"})
+
+    assert link.is_symlink()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_bytes() == TEXT.replace('"fbgemm"', '"fused"').replace("\n", "\r\n").encode()
+
+
+@pytest.mark.parametrize("text", ["[models.b]\n", "[models.a\n", "\xff"])
+def test_a_file_that_has_changed_meanwhile_is_one_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "qgate.toml").write_bytes(text.encode("latin-1"))
+
+    with pytest.raises(ConfigError, match=r"has changed since it was read .*'backend': 'fused'"):
+        write_recipe(tmp_path / "qgate.toml", "a", {"backend": "fused"})

@@ -81,6 +81,26 @@ def test_squares_are_an_unshuffled_image_with_places_before_channels(call: Calla
     assert as_bytes(target).equal(unshuffled.transpose(1, 2).reshape(2, 4 * channels, 3, 5))
 
 
+@pytest.mark.parametrize("fill", [-1, 7])
+def test_nothing_is_placed_of_a_tensor_without_elements(call: Callable[..., Any], fill: int) -> None:
+    target = images(1, 4, 2, 3)
+    source = images(1, 4 if fill >= 0 else 2, 0, 2)
+
+    call("place_", target, source, TABLE, 0, 0, 0, fill)
+
+    assert target.equal(torch.full_like(target, fill) if fill >= 0 else images(1, 4, 2, 3))
+
+
+@pytest.mark.parametrize("name", ["map_", "add_", "place_", "squares_", "bytes"])
+def test_tensors_without_memory_are_an_error(name: str) -> None:
+    nothing = torch.empty(1, 4, 4, 4, dtype=torch.uint8, device="meta")
+    numbers = {"map_": (), "add_": (1.0, 0.0) * 3, "place_": (0, 0, 0, -1)}
+    tensors = {"bytes": 1, "squares_": 2}.get(name, 3)
+
+    with pytest.raises(NotImplementedError, match=name):
+        getattr(torch.ops.qgate, name)(*[nothing] * tensors, *numbers.get(name, ()))
+
+
 def test_a_sum_is_that_of_the_byte_table(call: Callable[..., Any]) -> None:
     by = byte_table.SumQuantization(0.0371, 7, 0.0522, 12, 0.0634, 9)
     values, other = images(1, 7, 5, 5), images(1, 7, 5, 5, seed=1)

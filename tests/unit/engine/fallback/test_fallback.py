@@ -24,10 +24,11 @@ from qgate.config.model import (
     ThresholdConfig,
     TimingConfig,
 )
-from qgate.engine.artifact import artifact_bytes, load_reference, read_header
+from qgate.engine.artifact import load_reference, read_header
 from qgate.engine.factory import FactoryDataset, FactoryLoader
 from qgate.engine.load import Inputs
 from qgate.engine.progress import Silent
+from qgate.engine.quantize import quantize_by
 from qgate.engine.run import Run
 from qgate.metrics import MeanMetric
 from qgate.plugins import load_registry
@@ -277,13 +278,14 @@ def test_a_missed_limit_names_the_layer_and_proposes_what_would_pass(gate: Any) 
 
 
 def test_a_planted_scale_is_named_first_by_the_failed_gate(new_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    def planted(*arguments: Any) -> bytes:
-        arguments[0].get_buffer("second_scale_0").mul_(20)
-        return artifact_bytes(*arguments)
+    def planted(*arguments: Any) -> Any:
+        graph, recipe = quantize_by(*arguments)
+        graph.get_buffer("second_scale_0").mul_(20)
+        return graph, recipe
 
     module = spoilt()
     inputs = Inputs(LoadedModel(module, (torch.randn(1, 8, 8, 8),)), dataset(module, 0), dataset(module, 1))
-    monkeypatch.setattr("qgate.engine.run.artifact_bytes", planted)
+    monkeypatch.setattr("qgate.engine.reuse.quantize_by", planted)
 
     (verdict,) = new_run({"fidelity": {"max_drop": 0.002}}).judged(lambda: inputs, blessed={}, timing=True).verdicts
 
