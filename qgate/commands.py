@@ -191,16 +191,17 @@ def tune(options: argparse.Namespace) -> int:
 
 def _tuned(options: argparse.Namespace) -> dict[str, Tuned]:
     """Search, write what was found into the configuration, and say so."""
-    from qgate.config.rewrite import check_rewritable, write_recipe
+    from qgate.config.rewrite import write_recipe
     from qgate.engine.tuning.candidates import settings
     from qgate.engine.tuning.search import tune as search
     from qgate.engine.tuning.trials import accuracy_table
+    from qgate.outputs import config_output
     from qgate.reporting.progress import progress_on
     from qgate.reporting.tune import as_text
 
     found = {}
     gate = _open(options.config, models=options.model)
-    check_rewritable(options.config)
+    config_output(options.config.resolve()).check()  # a link stays one
     gate.preflight()
     for model in gate.models:
         accuracy_table(model, gate)

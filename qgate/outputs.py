@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qgate.errors import ArtifactError, QGateError, ResultsError
+from qgate.errors import ArtifactError, ConfigError, QGateError, ResultsError
 from qgate.files import check_writable, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Output", "artifact_output", "blessed_output", "results_output"]
+__all__ = ["Output", "artifact_output", "blessed_output", "config_output", "results_output", "trials_output"]
 
 
 @dataclass(frozen=True)
@@ -60,3 +60,14 @@ def blessed_output(path: Path) -> Output:
     """Describe the file of blessed results."""
     remedy = "name a file that can be written as `blessed` in [qgate]"
     return Output(path, ResultsError, "the blessed results cannot be written", remedy)
+
+
+def config_output(path: Path) -> Output:
+    """Describe a `qgate.toml` that is to be written anew."""
+    return Output(path, ConfigError, "cannot be written", "a recipe that is found could not be kept")
+
+
+def trials_output(path: Path) -> Output:
+    """Describe what a search remembers."""
+    remedy = "name a file that can be written as `results` in [qgate]: what is tried is kept beside it"
+    return Output(path, ResultsError, "cannot be written", remedy)

@@ -9,7 +9,7 @@ from tomlkit.exceptions import TOMLKitError
 from tomlkit.items import InlineTable
 
 from qgate.errors import ConfigError
-from qgate.files import check_writable, write_atomically
+from qgate.files import write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,15 +18,7 @@ if TYPE_CHECKING:
     from tomlkit.container import Container
     from tomlkit.items import Table
 
-__all__ = ["check_rewritable", "with_recipe", "write_recipe"]
-
-
-def check_rewritable(path: Path) -> None:
-    """Raise `ConfigError` where `write_recipe` could not write."""
-    try:
-        check_writable(path.resolve())
-    except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror or error}", path=path) from error
+__all__ = ["with_recipe", "write_recipe"]
 
 
 def write_recipe(path: Path, model: str, recipe: Mapping[str, Any]) -> None:

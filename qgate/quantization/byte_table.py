@@ -31,6 +31,7 @@ __all__ = [
     "SumQuantization",
     "add_table",
     "apply_table",
+    "interleaved",
     "kernel_name",
     "quantize_planes",
     "register_native_operators",
@@ -115,10 +116,12 @@ def quantize_planes(x: torch.Tensor, step: float, zero_point: int) -> torch.Tens
     if not _kernel and (last or zero_point):  # OpenCV clamps before it could add a zero point
         quantized = torch.quantize_per_tensor(x, step, zero_point, torch.quint8).int_repr()
         return quantized.contiguous(memory_format=torch.channels_last)
-    result = torch.empty(x.shape, dtype=torch.uint8, memory_format=torch.channels_last)
     if not _kernel:
-        _merge_planes(x, inverse, result)
-        return result
+        batches = x.detach().numpy()
+        return interleaved(
+            [[cv2.addWeighted(plane, inverse, plane, 0, 0, dtype=cv2.CV_8U) for plane in planes] for planes in batches]
+        )
+    result = torch.empty(x.shape, dtype=torch.uint8, memory_format=torch.channels_last)
     x = x if last else x.contiguous()
     shape = (channels * height * width, 1) if last else (height * width, channels)
     for number in range(batch):
@@ -127,9 +130,12 @@ def quantize_planes(x: torch.Tensor, step: float, zero_point: int) -> torch.Tens
     return result
 
 
-def _merge_planes(x: torch.Tensor, inverse: float, result: torch.Tensor) -> None:
-    for planes, pixels in zip(x.detach().numpy(), result.permute(0, 2, 3, 1).numpy(), strict=True):
-        cv2.merge([cv2.addWeighted(plane, inverse, plane, 0, 0, dtype=cv2.CV_8U) for plane in planes], pixels)
+def interleaved(batch: Any) -> torch.Tensor:
+    """Give planes of bytes, N of C of (H, W), as a tensor (N, C, H, W) with its few channels last."""
+    merged = np.empty((len(batch), *batch[0][0].shape, len(batch[0])), np.uint8)
+    for planes, pixels in zip(batch, merged, strict=True):
+        cv2.merge(list(planes), pixels)
+    return torch.from_numpy(merged).permute(0, 3, 1, 2)
 
 
 def _row(values: torch.Tensor) -> Bytes:

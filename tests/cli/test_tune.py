@@ -127,7 +127,7 @@ def test_a_configuration_that_cannot_be_written_is_found_before_the_search(
     def refuse(path: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("qgate.config.rewrite.check_writable", refuse)
+    monkeypatch.setattr("qgate.outputs.check_writable", refuse)
 
     outcome = qgate("tune")
 

@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from qgate import __version__
 from qgate.config.model import QuantizationConfig, ThresholdConfig
 from qgate.engine.digest import digest
 from qgate.engine.overlap import fingerprints
@@ -16,7 +15,7 @@ from qgate.engine.reuse import Reuse, relevant
 from qgate.engine.run import Run
 from qgate.engine.tuning.candidates import settings
 from qgate.errors import ConfigError
-from qgate.files import write_atomically
+from qgate.outputs import trials_output
 from qgate.resampled import decode
 from qgate.statistics import standard_interval
 
@@ -108,7 +107,7 @@ class Trials:
     def run(self, recipe: QuantizationConfig, max_seconds: float) -> Trial:
         """Try a recipe; its search for float layers and its rounding take `max_seconds` at most, each.
 
-        What a recipe fails with is its `failure`, which is not remembered. Raises `ConfigError` where nothing can be.
+        What a recipe fails with is its `failure`, which is not remembered. Raises `ResultsError` where nothing can be.
         """
         key = _key(recipe)
         if key in self._known:
@@ -168,7 +167,6 @@ class Trials:
         gate, inputs, model = self._gate, self._inputs, self._model
         indices = range(len(inputs.evaluation))
         described = {
-            "version": __version__,
             "all": Reuse(gate.config, model, gate.registry, gate.environment).conditions(inputs.loaded),
             "confidence": gate.config.qgate.confidence,
             "limits": [relevant(table) for table in model.thresholds.values()],
@@ -191,10 +189,7 @@ class Trials:
 
     def _remember(self) -> None:
         content = {"conditions": self._conditions, "trials": self._known}
-        try:
-            write_atomically(self._store, json.dumps(content).encode())
-        except OSError as error:
-            raise ConfigError(f"cannot be written: {error.strerror or error}", path=self._store) from error
+        trials_output(self._store).write(json.dumps(content).encode())
 
 
 def _plain(trial: Trial) -> dict[str, Any]:

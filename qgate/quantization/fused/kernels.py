@@ -8,15 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import cv2
-import numpy as np
 import torch
 from torch import nn
 from torch.ao.nn.quantized import reference
 from torch.nn import functional
 
 from qgate.quantization.byte_operators import IDENTITY, as_bytes
-from qgate.quantization.byte_table import MAX_PLANES, SumQuantization, add_table, apply_table, quantize_planes
+from qgate.quantization.byte_table import (
+    MAX_PLANES,
+    SumQuantization,
+    add_table,
+    apply_table,
+    interleaved,
+    quantize_planes,
+)
 from qgate.quantization.float_forms import channels_last
 from qgate.quantization.fused.tables import Scale, activation_table, byte_table, squashed_table
 
@@ -301,7 +306,7 @@ class QuantizeInput(nn.Module):
         if self.byte_scale is None:
             raise TypeError("uint8 input, but the model was made without `byte_scale`; expected float32")
         last = x.is_contiguous(memory_format=torch.channels_last) if x.ndim == 4 else True  # noqa: PLR2004  # as above
-        x = x if last or x.shape[1] > MAX_PLANES or not x.numel() else _interleaved(x.numpy())
+        x = x if last or x.shape[1] > MAX_PLANES or not x.numel() else interleaved(x.numpy())
         x = channels_last(x)
         return x if self.table is None else apply_table(x.clone(), self.table)
 
@@ -316,11 +321,3 @@ class FloatInput(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Give float32 for uint8, and anything else as it is."""
         return x * self.byte_scale if x.dtype == torch.uint8 else x
-
-
-def _interleaved(batch: Any) -> Tensor:
-    """Give planes of bytes, N of C of (H, W), as a tensor (N, C, H, W) with its few channels last."""
-    merged = np.empty((len(batch), *batch[0][0].shape, len(batch[0])), np.uint8)
-    for planes, pixels in zip(batch, merged, strict=True):
-        cv2.merge(list(planes), pixels)
-    return torch.from_numpy(merged).permute(0, 3, 1, 2)
