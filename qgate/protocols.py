@@ -62,6 +62,9 @@ class LoadedModel:
     input_description: Mapping[str, Any] = field(default_factory=dict)
     source_sha256: str | None = None
     byte_scale: float | None = None
+    supervised_loss: Callable[[Any, Any], torch.Tensor] | None = None
+    distillation_loss: Callable[[Any, Any], torch.Tensor] | None = None
+    augment: Callable[[Sequence[Sample], np.random.Generator, Any], tuple[tuple[torch.Tensor, ...], Any]] | None = None
 
 
 class Loader(Protocol):
