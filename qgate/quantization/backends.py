@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from typing import TYPE_CHECKING, ClassVar
 
@@ -61,10 +62,25 @@ class _TorchBackend:
 
     def lower_graph(self, reference: torch.fx.GraphModule) -> torch.fx.GraphModule:
         """Do all of `lower` but the freezing: the nodes keep the names of the reference graph's."""
+        _give_each_call_a_module(reference)
         scopes: dict[str, tuple[str, type]] = {node.name: ("", torch.nn.Module) for node in reference.graph.nodes}
         with engine(self.name), quiet_torch_ao():
             lowered: torch.fx.GraphModule = _lower_to_native_backend(reference, {}, scopes)
             return lowered
+
+
+def _give_each_call_a_module(reference: torch.fx.GraphModule) -> None:
+    """Copy a module for each further call: torch's lowering gives a module one output scale, that of its last call."""
+    called: set[str] = set()
+    for node in reference.graph.nodes:
+        if node.op != "call_module":
+            continue
+        if node.target in called:
+            original = reference.get_submodule(node.target)
+            node.target = f"{node.target}_of_{node.name}"
+            reference.add_submodule(node.target, copy.copy(original))
+        called.add(node.target)
+    reference.recompile()
 
 
 _TRANSPOSED = "transpose"  # oneDNN's give wrong values where inputs and outputs differ in number
