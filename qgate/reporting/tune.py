@@ -26,7 +26,7 @@ def as_json(tuned: Tuned) -> dict[str, Any]:
     front = pareto_front(tuned.attempts)
     base = tuned.attempts[0].trial.recipe
     return {
-        "metric": tuned.best.trial.metric,
+        "metric": tuned.metric,
         "num_samples": tuned.num_samples,
         "seconds": tuned.seconds,
         "untried": tuned.untried,
@@ -37,18 +37,27 @@ def as_json(tuned: Tuned) -> dict[str, Any]:
 
 def _plain(attempt: Attempt, base: QuantizationConfig) -> dict[str, Any]:
     trial = attempt.trial
-    figures = {name: getattr(trial, name) for name in ("accuracy", "speedup", "speedup_interval", "bytes", "seconds")}
-    return {"recipe": attempt.label, "settings": settings(base, trial.recipe), **figures, "failure": trial.failure}
+    compared = {
+        name: figure and figure.value for name, figure in (("accuracy", trial.accuracy), ("distance", trial.distance))
+    }
+    figures = {name: getattr(trial, name) for name in ("speedup", "speedup_interval", "bytes", "seconds")}
+    return {
+        "recipe": attempt.label,
+        "settings": settings(base, trial.recipe),
+        **compared,
+        **figures,
+        "failure": trial.failure,
+    }
 
 
 def as_text(name: str, tuned: Tuned, *, width: int = 80) -> str:
     """Write a table of the attempts, the Pareto front marked, and the best, for `width` columns."""
     stream = io.StringIO()
     console = Console(file=stream, width=width)
-    metric = tuned.best.trial.metric
+    compared = "distance of raw outputs from float32's, and " if _has_distances(tuned) else ""
     console.print(
         f"{name}: {len(tuned.attempts)} recipes on {tuned.num_samples} calibration samples held out, "
-        f"{tuned.seconds / 60:.1f} min; {metric} with float32's predictions for targets",
+        f"{tuned.seconds / 60:.1f} min; {compared}{tuned.metric} with float32's predictions for targets",
         highlight=False,
         markup=False,
     )
@@ -67,7 +76,7 @@ def _table(tuned: Tuned) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("")
     table.add_column("recipe", overflow="fold")
-    for heading in (tuned.best.trial.metric, "speedup", "MB"):
+    for heading in (*(["distance"] if _has_distances(tuned) else []), tuned.metric, "speedup", "MB"):
         table.add_column(heading, justify="right", no_wrap=True)
     for attempt in sorted(tuned.attempts, key=lambda one: _order(one.trial), reverse=True):
         mark = "*" if attempt is tuned.best else "+" if attempt in front else ""
@@ -75,15 +84,20 @@ def _table(tuned: Tuned) -> Table:
     return table
 
 
+def _has_distances(tuned: Tuned) -> bool:
+    return any(attempt.trial.distance for attempt in tuned.attempts)
+
+
 def _order(trial: Trial) -> float:
-    return float("-inf") if trial.accuracy is None else trial.accuracy * (1 if trial.higher_is_better else -1)
+    return trial.fidelity.signed if trial.fidelity else float("-inf")
 
 
-def _cells(trial: Trial) -> tuple[str, str, str]:
+def _cells(trial: Trial) -> list[str]:
     if trial.accuracy is None or trial.bytes is None:
-        return "failed", "", ""
+        return ["failed"]
+    distance = [f"{trial.distance.value:.4f}"] if trial.distance else []
     speedup = "" if trial.speedup is None else f"{trial.speedup:.2f}x"
-    return f"{trial.accuracy:.4f}", speedup, f"{trial.bytes / _MEGABYTE:.2f}"
+    return [*distance, f"{trial.accuracy.value:.4f}", speedup, f"{trial.bytes / _MEGABYTE:.2f}"]
 
 
 def _foot(tuned: Tuned) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Tuned", "pareto_front", "tune"]
 
-_NEGLIGIBLE = 0.05  # of the drop that a limit allows: no gain that is worth a slower recipe, or one that says more
+# Of the drop that a limit allows, or of a distance: no gain that is worth a slower recipe, or one that says more.
+_NEGLIGIBLE = 0.05
 
 
 @dataclass(frozen=True)
@@ -36,8 +38,12 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Tuned:
-    """What a search found: every attempt in order, the best, and how many recipes there was no time for."""
+    """What a search found: every attempt in order, the best, and how many recipes there was no time for.
 
+    `metric` is that of the attempts' `accuracy`.
+    """
+
+    metric: str
     attempts: list[Attempt]
     best: Attempt
     untried: int
@@ -49,8 +55,8 @@ def tune(gate: Gate, name: str, max_seconds: float, progress: Progress) -> Tuned
     """Search one model's best recipe on calibration data held out for that; the evaluation data is not touched.
 
     An attempt takes the place of the best so far where the data shows that it is more accurate, by more than a
-    twentieth of the drop that is allowed, and it keeps the limits on speed and size; where it does not, the faster
-    does, and among those the simpler. Raises `QGateError`.
+    twentieth of the distance (or of the drop that is allowed), and it keeps the limits on speed and size; where it does
+    not, the faster does, and among those the simpler. Raises `QGateError`.
     """
     begin = time.perf_counter()
     model, settings = gate.config.models[name], gate.config.qgate
@@ -59,7 +65,8 @@ def tune(gate: Gate, name: str, max_seconds: float, progress: Progress) -> Tuned
         trials = Trials(gate, model, inputs, settings.results.parent / "tune")
         search = _Search(gate, model, trials, begin + max_seconds, progress)
         search.run()
-    return Tuned(search.attempts, search.best, search.untried, len(inputs.evaluation), time.perf_counter() - begin)
+    found = (trials.table.metric, search.attempts, search.best, search.untried, len(inputs.evaluation))
+    return Tuned(*found, time.perf_counter() - begin)
 
 
 class _Search:
@@ -73,7 +80,7 @@ class _Search:
         # So many comparisons are made: that none of them is won by luck is as sure as a verdict (Bonferroni).
         num_changes = sum(map(len, stages(gate.registry))) + 1
         self._confidence = 1 - (1 - gate.config.qgate.confidence) / num_changes
-        self._margin = trials.table.limits.get("max_drop", 0.0) * _NEGLIGIBLE
+        self._max_drop = trials.table.limits.get("max_drop", 0.0)
         self.untried = 0
         self.attempts: list[Attempt] = []
         # Float layers make up for a recipe's noise, so they are looked for last.
@@ -114,7 +121,7 @@ class _Search:
             self.best = attempt
 
     def _prefers(self, new: Trial, old: Trial) -> bool:
-        shown = (self._confidence, self._margin)
+        shown = (self._confidence, _NEGLIGIBLE * (old.distance.value if old.distance else self._max_drop))
         if self._keeps_limits(new) != self._keeps_limits(old):
             return self._keeps_limits(new)
         if new.more_accurate(old, *shown) or old.more_accurate(new, *shown):
@@ -159,5 +166,4 @@ def _dominates(other: Attempt, one: Attempt, order: list[Attempt]) -> bool:
 
 def _figures(trial: Trial) -> tuple[float, float, int]:
     """Give accuracy, speed and size, each greater where it is better."""
-    sign = 1 if trial.higher_is_better else -1
-    return sign * (trial.accuracy or 0.0), trial.speedup or 0.0, -(trial.bytes or 0)
+    return trial.fidelity.signed if trial.fidelity else -math.inf, trial.speedup or 0.0, -(trial.bytes or 0)

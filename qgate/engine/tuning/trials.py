@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from qgate.config.model import QuantizationConfig, ThresholdConfig
+from qgate.engine.artifact import load_artifact
 from qgate.engine.digest import digest
+from qgate.engine.distance import output_distances
 from qgate.engine.overlap import fingerprints
 from qgate.engine.progress import Silent
 from qgate.engine.reuse import Reuse, relevant
@@ -16,8 +20,8 @@ from qgate.engine.run import Run
 from qgate.engine.tuning.candidates import settings
 from qgate.errors import ConfigError
 from qgate.outputs import trials_output
-from qgate.resampled import decode
-from qgate.statistics import standard_interval
+from qgate.resampled import decode, encode
+from qgate.statistics import resamples, standard_interval
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,26 +31,51 @@ if TYPE_CHECKING:
     from qgate.engine.load import Inputs
     from qgate.results import Interval, ModelResult
 
-__all__ = ["Trial", "Trials", "accuracy_table"]
+__all__ = ["Figure", "Trial", "Trials", "accuracy_table"]
 
 _TIMING_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What recipes are compared by: its value, and `resampled`, the same in each bootstrap resample, encoded."""
+
+    name: str
+    value: float
+    resampled: str
+    samples: int
+    higher_is_better: bool
+
+    def better(self, other: Figure, confidence: float, margin: float = 0.0) -> bool:
+        """Say whether the data shows that this is better than another of its kind, by more than `margin`."""
+        lost = other.signed - self.signed
+        resampled = (decode(other.resampled) - decode(self.resampled)) * self._sign
+        interval = standard_interval(resampled, lost, self.samples, confidence)
+        return interval is not None and interval[1] < 0 and lost < -margin
+
+    @property
+    def signed(self) -> float:
+        """Give the value, greater where it is better."""
+        return self._sign * self.value
+
+    @property
+    def _sign(self) -> int:
+        return 1 if self.higher_is_better else -1
 
 
 @dataclass(frozen=True)
 class Trial:
     """What became of a recipe.
 
-    `accuracy` is the metric's value with float32's predictions for targets, `resampled` the same in each bootstrap
-    resample, encoded. `speedup` was measured once for all recipes of the same kernels. `failure` says why there are no
-    figures; then the others are None.
+    `accuracy` is a metric with float32's predictions for targets; `distance` is the loader's distillation loss of
+    int8's raw outputs, where it has one: then recipes are compared by it, for it tells smaller differences apart.
+    `speedup` was measured once for all recipes of the same kernels. `failure` says why there are no figures; then the
+    others are None.
     """
 
     recipe: QuantizationConfig
-    metric: str
-    higher_is_better: bool = True
-    samples: int = 0
-    accuracy: float | None = None
-    resampled: str = ""
+    accuracy: Figure | None = None
+    distance: Figure | None = None
     bytes: int | None = None
     size_reduction: float | None = None
     speedup: float | None = None
@@ -54,14 +83,16 @@ class Trial:
     seconds: float = 0.0
     failure: str = ""
 
+    @property
+    def fidelity(self) -> Figure | None:
+        """Give what says how much of float32 the recipe keeps."""
+        return self.distance or self.accuracy
+
     def more_accurate(self, other: Trial, confidence: float, margin: float = 0.0) -> bool:
         """Say whether the data shows that this recipe keeps more of float32 than another, by more than `margin`."""
-        if self.accuracy is None or other.accuracy is None:
-            return self.accuracy is not None
-        sign = 1 if self.higher_is_better else -1
-        lost, resampled = sign * (other.accuracy - self.accuracy), decode(other.resampled) - decode(self.resampled)
-        interval = standard_interval(sign * resampled, lost, self.samples, confidence)
-        return interval is not None and interval[1] < 0 and lost < -margin
+        if self.fidelity is None or other.fidelity is None:
+            return self.fidelity is not None
+        return self.fidelity.better(other.fidelity, confidence, margin)
 
     def faster(self, other: Trial) -> bool:
         """Say whether it was measured to be faster than another, beyond the errors of both."""
@@ -131,27 +162,36 @@ class Trials:
         model = replace(self._model, quantization=bounded, thresholds=limits, timing=timing)
         run = Run(self._gate.config, model, self._gate.registry, self._gate.environment, Silent())
         run.fallback_seconds = max_seconds
-        return self._trial(recipe, run.judged(lambda: self._inputs, blessed=None, timing=timed))
+        trial = self._trial(recipe, run.judged(lambda: self._inputs, blessed=None, timing=timed))
+        return trial if trial.failure else replace(trial, distance=self._distance())
 
     def _trial(self, recipe: QuantizationConfig, result: ModelResult) -> Trial:
         figures = result.metrics.get(self.table.metric)
         unmeasured = [verdict.message for verdict in result.verdicts if verdict.metric == self.table.metric]
-        failed = Trial(recipe, self.table.metric, seconds=result.seconds["total"], failure=unmeasured[0])
+        failed = Trial(recipe, seconds=result.seconds["total"], failure=unmeasured[0])
         if figures is None or result.artifact is None:
             return failed
         speed = result.metrics.get("speedup") or self._speed_of(recipe) or {}
+        said = (figures["candidate"], figures["resampled"], figures["samples"], figures["higher_is_better"])
         return replace(
             failed,
-            higher_is_better=figures["higher_is_better"],
-            samples=figures["samples"],
-            accuracy=figures["candidate"],
-            resampled=figures["resampled"],
+            accuracy=Figure(self.table.metric, *said),
             bytes=result.artifact.bytes,
             size_reduction=result.metrics["size_reduction"]["value"],
             speedup=speed.get("value"),
             speedup_interval=speed.get("interval"),
             failure="",
         )
+
+    def _distance(self) -> Figure | None:
+        """Measure the raw outputs of the artifact that was made last; None where the loader has no loss for them."""
+        loaded, samples = self._inputs.loaded, self._inputs.evaluation
+        if loaded.distillation_loss is None:
+            return None
+        int8 = load_artifact(self._gate.config.qgate.artifacts / f"{self._model.name}.pt", registry=self._gate.registry)
+        distances = np.array(output_distances(loaded, int8, samples, loaded.distillation_loss))
+        means = [rows @ distances / rows.sum(1) for rows in resamples(len(distances), self._gate.config.qgate.seed)]
+        return Figure("distance", float(distances.mean()), encode(np.concatenate(means)), len(distances), False)
 
     def _speed_of(self, recipe: QuantizationConfig) -> dict[str, Any] | None:
         """Give the speed that another recipe of the same kernels was measured to have; float layers differ."""
@@ -193,12 +233,13 @@ class Trials:
 
 
 def _plain(trial: Trial) -> dict[str, Any]:
-    figures = {item.name: getattr(trial, item.name) for item in fields(Trial) if item.name != "recipe"}
+    figures = {name: value for name, value in asdict(trial).items() if name != "recipe"}
     return {**figures, "kernels": _kernels(trial.recipe)}
 
 
 def _trial_of(known: dict[str, Any], recipe: QuantizationConfig) -> Trial:
-    return Trial(recipe, **{name: value for name, value in known.items() if name != "kernels"})
+    compared = {name: Figure(**known[name]) if known[name] else None for name in ("accuracy", "distance")}
+    return Trial(recipe, **{**{name: value for name, value in known.items() if name != "kernels"}, **compared})
 
 
 def _key(recipe: QuantizationConfig) -> str:

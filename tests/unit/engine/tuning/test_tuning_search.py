@@ -10,7 +10,7 @@ import pytest
 
 from qgate.config.model import Place, QuantizationConfig
 from qgate.engine.tuning.search import Attempt, pareto_front
-from qgate.engine.tuning.trials import Trial
+from qgate.engine.tuning.trials import Figure, Trial
 from qgate.resampled import encode
 
 RECIPE = QuantizationConfig(Place(Path("qgate.toml"), 1))
@@ -18,15 +18,16 @@ SAMPLES = 64
 NOISE = np.random.default_rng(0).normal(0, 0.01, 1000)
 
 
+def figure(name: str, value: float, own_noise: float, seed: int) -> Figure:
+    own = np.random.default_rng(seed).normal(0, own_noise, 1000)
+    return Figure(name, value, encode(value + NOISE + own), SAMPLES, higher_is_better=name == "map")
+
+
 def trial(accuracy: float, speedup: float = 2.0, size: int = 100, own_noise: float = 0.0, seed: int = 1) -> Trial:
     """Give a trial whose resamples share a noise of 0.01 with all others and have one of their own."""
-    own = np.random.default_rng(seed).normal(0, own_noise, 1000)
     return Trial(
         RECIPE,
-        "map",
-        samples=SAMPLES,
-        accuracy=accuracy,
-        resampled=encode(accuracy + NOISE + own),
+        accuracy=figure("map", accuracy, own_noise, seed),
         bytes=size,
         size_reduction=0.7,
         speedup=speedup,
@@ -34,7 +35,7 @@ def trial(accuracy: float, speedup: float = 2.0, size: int = 100, own_noise: flo
     )
 
 
-FAILED = Trial(RECIPE, "map", failure="not measured")
+FAILED = Trial(RECIPE, failure="not measured")
 
 
 def test_a_gain_beyond_the_noise_that_two_recipes_do_not_share_is_shown() -> None:
@@ -59,10 +60,18 @@ def test_a_gain_that_is_shown_but_matters_to_nobody_is_none() -> None:
 
 
 def test_where_less_is_better_less_is_more_accurate() -> None:
-    less, more = (replace(trial(value, own_noise=0.001), higher_is_better=False) for value in (0.1, 0.2))
+    less, more = (replace(trial(0.9), accuracy=figure("invented", value, 0.001, 1)) for value in (0.1, 0.2))
 
     assert less.more_accurate(more, 0.95)
     assert not more.more_accurate(less, 0.95)
+
+
+def test_where_raw_outputs_were_compared_their_distance_decides() -> None:
+    near, far = (replace(trial(1 - value), distance=figure("distance", value, 0.001, 1)) for value in (0.8, 0.9))
+
+    assert near.more_accurate(far, 0.95)
+    assert not replace(far, accuracy=figure("map", 0.99, 0.0, 1)).more_accurate(near, 0.95)
+    assert pareto_front([Attempt("near", near), Attempt("far", far)])[0].label == "near"
 
 
 def test_a_recipe_that_fails_is_less_accurate_than_any_other() -> None:
