@@ -94,8 +94,8 @@ class DetectionLoss:
         )
 
     def _level(self, output: Tensor, anchors: Tensor, stride: int, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        images, _, rows, columns = output.shape
-        cells = output.view(images, len(anchors), 5 + self.num_classes, rows, columns).movedim(2, -1)
+        rows, columns = output.shape[2:]
+        cells = as_cells(output, len(anchors))
         anchors, boxes = anchors.to(output.device) / stride, targets[:, 2:] / stride
         chosen = assign(boxes, anchors, rows, columns)
         place = (targets[chosen.target, 0].long(), chosen.anchor, chosen.row, chosen.column)
@@ -111,6 +111,12 @@ class DetectionLoss:
             return logits.new_zeros(())
         wanted = one_hot(labels, self.num_classes).to(logits.dtype)
         return binary_cross_entropy_with_logits(logits, wanted)
+
+
+def as_cells(output: Tensor, num_anchors: int) -> Tensor:
+    """Sort raw outputs (images, anchors * (5 + classes), rows, columns) by cell: answers are the last dimension."""
+    cells: Tensor = output.unflatten(1, (num_anchors, -1))
+    return cells.movedim(2, -1)
 
 
 def assign(boxes: Tensor, anchors: Tensor, rows: int, columns: int) -> Assignment:
