@@ -1,8 +1,8 @@
 """The bundled digits network with what makes post-training quantization fail planted in it.
 
-In front of some convolutions stands a depth-wise one that multiplies a few channels by a power of two; the convolution's
-weights for these channels are divided by it. In float32 nothing changes, to the bit. In int8 a few channels take the
-range that all others need, and with one scale a weight the divided ones vanish.
+In front of some convolutions stands a depth-wise one that multiplies a few channels by a power of two; the weights that
+read these channels are divided by it. In float32 nothing changes, to the bit. In int8 a few channels take the range
+that the others need, and with one scale a weight the divided ones vanish.
 """
 
 from __future__ import annotations

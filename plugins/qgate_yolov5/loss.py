@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # A cell decodes centres from 0.5 before its left edge to 0.5 beyond its right edge: `2 * sigmoid - 0.5`.
 _NEAREST, _FARTHEST = -0.5, 1.5
 _MAX_SHAPE_RATIO = 4.0
-_EPSILON = 1e-7  # keeps empty boxes from dividing by zero
+_EPSILON = 1e-7  # keeps empty boxes from dividing by zero, in values and gradients
 _NEIGHBOURS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 # Objectness is harder to learn on the finer levels, which have more cells; by number of levels, finest first.
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
@@ -165,7 +165,7 @@ def complete_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _angle(boxes: Tensor) -> Tensor:
-    return torch.atan2(boxes[:, 2], boxes[:, 3])
+    return torch.atan2(boxes[:, 2], boxes[:, 3] + _EPSILON)
 
 
 def _best_overlap(like: Tensor, place: tuple[Tensor, ...], overlap: Tensor) -> Tensor:
