@@ -5,21 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
 import torch
 
 from qgate.errors import ModelError
 from qgate.protocols import LoadedModel
+from qgate_detection.augmentation import Augmentation
 from qgate_detection.letterbox import PADDING, letterbox
 from qgate_yolov5.checkpoint import read_checkpoint
 from qgate_yolov5.decoding import decode
+from qgate_yolov5.distillation import DistillationLoss
 from qgate_yolov5.network import build_network
 from qgate_yolov5.nms import MAX_CANDIDATES, detect
+from qgate_yolov5.training import Augmenter, SupervisedLoss, as_batch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from qgate_detection.boxes import Detections
@@ -51,8 +54,7 @@ class Preprocessor:
     def __call__(self, image: NDArray[np.uint8]) -> tuple[tuple[torch.Tensor], Placement]:
         """Give the batch, and where the image lies in the square."""
         square, placement = letterbox(image, self.image_size)
-        planes = torch.from_numpy(np.ascontiguousarray(square.transpose(2, 0, 1)))
-        return (planes.unsqueeze(0).float().div_(255),), placement
+        return (as_batch([square]),), placement
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +80,7 @@ class YoloV5Loader:
 
     name: ClassVar[str] = "yolov5"
     Options: ClassVar[type] = YoloV5Options
+    Augmentation: ClassVar[type] = Augmentation
 
     def load(self, options: YoloV5Options) -> LoadedModel:
         """Load a checkpoint as a float32 network with its pre- and postprocessing. Raises `ModelError`."""
@@ -93,6 +96,9 @@ class YoloV5Loader:
             input_description=_describe(options, checkpoint),
             source_sha256=checkpoint.sha256,
             byte_scale=1 / 255,
+            supervised_loss=SupervisedLoss(checkpoint.anchors, checkpoint.strides, len(checkpoint.names), side),
+            distillation_loss=DistillationLoss(checkpoint.anchors),
+            augment=Augmenter(side),
         )
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # A cell decodes centres from 0.5 before its left edge to 0.5 beyond its right edge: `2 * sigmoid - 0.5`.
 _NEAREST, _FARTHEST = -0.5, 1.5
 _MAX_SHAPE_RATIO = 4.0
-_EPSILON = 1e-7  # keeps empty boxes from dividing by zero
+_EPSILON = 1e-7  # keeps empty boxes from dividing by zero, in values and gradients
 _NEIGHBOURS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 # Objectness is harder to learn on the finer levels, which have more cells; by number of levels, finest first.
 _LEVEL_WEIGHTS = {3: (4.0, 1.0, 0.4), 4: (4.0, 1.0, 0.25, 0.06)}
@@ -94,8 +94,8 @@ class DetectionLoss:
         )
 
     def _level(self, output: Tensor, anchors: Tensor, stride: int, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        images, _, rows, columns = output.shape
-        cells = output.view(images, len(anchors), 5 + self.num_classes, rows, columns).movedim(2, -1)
+        rows, columns = output.shape[2:]
+        cells = as_cells(output, len(anchors))
         anchors, boxes = anchors.to(output.device) / stride, targets[:, 2:] / stride
         chosen = assign(boxes, anchors, rows, columns)
         place = (targets[chosen.target, 0].long(), chosen.anchor, chosen.row, chosen.column)
@@ -111,6 +111,12 @@ class DetectionLoss:
             return logits.new_zeros(())
         wanted = one_hot(labels, self.num_classes).to(logits.dtype)
         return binary_cross_entropy_with_logits(logits, wanted)
+
+
+def as_cells(output: Tensor, num_anchors: int) -> Tensor:
+    """Sort raw outputs (images, anchors * (5 + classes), rows, columns) by cell: answers are the last dimension."""
+    cells: Tensor = output.unflatten(1, (num_anchors, -1))
+    return cells.movedim(2, -1)
 
 
 def assign(boxes: Tensor, anchors: Tensor, rows: int, columns: int) -> Assignment:
@@ -159,7 +165,7 @@ def complete_iou(first: Tensor, second: Tensor) -> Tensor:
 
 
 def _angle(boxes: Tensor) -> Tensor:
-    return torch.atan2(boxes[:, 2], boxes[:, 3])
+    return torch.atan2(boxes[:, 2], boxes[:, 3] + _EPSILON)
 
 
 def _best_overlap(like: Tensor, place: tuple[Tensor, ...], overlap: Tensor) -> Tensor:
