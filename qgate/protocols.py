@@ -167,8 +167,9 @@ class Calibrator(Protocol):
 class Backend(Protocol):
     """Kernels that run an int8 model.
 
-    Kernels that can write float32 say so with a class attribute `float_outputs = True` (without it: False); then what
-    leaves the model straight from a layer is not quantized.
+    Two class attributes, False where they are missing, say what is better left float32. With `float_outputs` it is what
+    leaves the model straight from a layer: the layer's kernel writes float32, or there is none for it. With
+    `float_summands` it is a result to which an earlier value is added: the layer's kernel adds before it quantizes.
     """
 
     name: ClassVar[str]

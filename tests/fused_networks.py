@@ -67,7 +67,9 @@ class Comparison:
 
 def fused(network: Network, **recipe: Any) -> tuple[fx.GraphModule, fx.GraphModule]:
     """Give a network's reference graph, of the range that no CPU's kernels saturate at, and its fused form."""
-    graph = reference(network, FusedBackend(), **{"float_outputs": True, "reduce_range": True} | recipe)
+    graph = reference(
+        network, FusedBackend(), **{"float_outputs": True, "float_summands": True, "reduce_range": True} | recipe
+    )
     graph.meta["byte_scale"] = recipe.get("byte_scale")
     return graph, FusedBackend().lower_graph(copy.deepcopy(graph))
 

@@ -59,6 +59,7 @@ def resolve(config: ModelConfig, registry: Registry, backend: Backend, byte_scal
         non_traceable=said.non_traceable,
         byte_scale=byte_scale,
         float_outputs=getattr(backend, "float_outputs", False),
+        float_summands=getattr(backend, "float_summands", False),
         equalization=said.equalization,
         weight_rounding=said.weight_rounding,
         bias_correction=said.bias_correction,

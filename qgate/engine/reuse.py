@@ -78,7 +78,10 @@ class Reuse:
         """Give the calibrated reference graph, encoded, and the recipe, as `quantize` does."""
         backend = available_backend(model, self._registry)
         recipe = resolve(model, self._registry, backend, inputs.loaded.byte_scale)
-        said = {**relevant(model.quantization), "as": [recipe.reduce_range, recipe.float_outputs]}
+        said = {
+            **relevant(model.quantization),
+            "as": [recipe.reduce_range, recipe.float_outputs, recipe.float_summands],
+        }
         key = self._recipe_key("int8 graph", inputs, chosen, said)
         known: Encoded | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, {}))
         if known is None:

@@ -101,9 +101,14 @@ def onednn_config() -> BackendConfig:
 
 
 class FbgemmBackend(_TorchBackend):
-    """FBGEMM's kernels."""
+    """FBGEMM's kernels.
+
+    They write bytes only. One scale for all that a last layer gives would cost detectors much of their boxes'
+    precision, so last layers run in float32, on their int8 weights.
+    """
 
     name: ClassVar[str] = "fbgemm"
+    float_outputs: ClassVar[bool] = True
 
     def backend_config(self) -> BackendConfig:
         """Give torch's configuration for fbgemm."""

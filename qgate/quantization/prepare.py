@@ -69,7 +69,8 @@ class Recipe:
 
     `reduce_range` keeps products of two 8-bit values small enough for kernels that add two of them in 16 bits. Patterns
     are shell-style and match names of modules and of all that is in them. With `byte_scale`, inputs are bytes times
-    it; with `float_outputs`, what kernels may leave float is not quantized: the last layers' results, and summands.
+    it. With `float_outputs` the last layers' results are not quantized, with `float_summands` neither are summands, and
+    what only moves values keeps their scale.
     The last three are corrections: `prepare` equalizes, the others change a reference graph.
     """
 
@@ -82,6 +83,7 @@ class Recipe:
     non_traceable: tuple[str, ...] = ()
     byte_scale: float | None = None
     float_outputs: bool = False
+    float_summands: bool = False
     equalization: bool = False
     weight_rounding: WeightRounding = "nearest"
     bias_correction: bool = False
@@ -108,9 +110,11 @@ def prepare(
     read_overwritten(prepared)
     if recipe.equalization:
         equalize(prepared, example_inputs)
-    if recipe.float_outputs:
+    if recipe.float_summands:
         share_scales(prepared)
+    if recipe.float_outputs:
         leave_outputs_float(prepared)
+    if recipe.float_summands:
         leave_summands_float(prepared, example_inputs)
     read_through(prepared)
     if recipe.reduce_range:

@@ -28,6 +28,7 @@ class FusedBackend:
 
     name: ClassVar[str] = "fused"
     float_outputs: ClassVar[bool] = True
+    float_summands: ClassVar[bool] = True
 
     def is_available(self) -> str | None:
         """Give the reason why this torch or CPU lacks the kernels; None where it has them."""

@@ -20,8 +20,8 @@ EACH_BACKEND = pytest.mark.parametrize("backend", MADE)
 @functools.cache
 def graph(name: str, backend: str, ignored_scope: tuple[str, ...] = ()) -> torch.fx.GraphModule:
     """Quantize a network, once. With the full range: without VNNI, what only float layers read has it back."""
-    float_outputs = getattr(MADE[backend], "float_outputs", False)
-    settings = {"reduce_range": False, "float_outputs": float_outputs, "ignored_scope": ignored_scope}
+    left_float = {name: getattr(MADE[backend], name, False) for name in ("float_outputs", "float_summands")}
+    settings = {"reduce_range": False, **left_float, "ignored_scope": ignored_scope}
     return reference(NETWORKS[name], MADE[backend], **settings)
 
 

@@ -23,6 +23,7 @@ def observed(network: Network, backend: Any, weight: type = PerChannelMinMaxObse
         reduce_range=True,
         non_traceable=network.non_traceable,
         float_outputs=getattr(backend, "float_outputs", False),
+        float_summands=getattr(backend, "float_summands", False),
     )
     return prepare(network.module(), recipe, backend.backend_config(), network.inputs())
 

@@ -28,7 +28,7 @@ def test_it_is_available_only_where_onednn_is(monkeypatch: pytest.MonkeyPatch) -
 def test_int8_outputs_are_near_float_outputs(name: str) -> None:
     network, backend = NETWORKS[name], FusedBackend()
 
-    int8 = backend.lower(reference(network, backend, float_outputs=True), network.inputs())
+    int8 = backend.lower(reference(network, backend, float_outputs=True, float_summands=True), network.inputs())
 
     with torch.no_grad():
         expected = flat(network.module()(*network.inputs(3)))

@@ -84,8 +84,8 @@ def lowered(made: Network) -> tuple[nn.Module, nn.Module]:
     backend = FusedBackend()
     with quiet_torch_ao():
         return (
-            backend.lower(reference(made, backend, float_outputs=True), made.inputs()),
-            backend.lower_graph(reference(made, backend, float_outputs=True)),
+            backend.lower(reference(made, backend, float_outputs=True, float_summands=True), made.inputs()),
+            backend.lower_graph(reference(made, backend, float_outputs=True, float_summands=True)),
         )
 
 
