@@ -9,7 +9,7 @@ gate: .venv/.installed
 	$(BIN)/python -m pytest --qgate qgate.toml
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
