@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 from typing import TYPE_CHECKING, ClassVar
 
@@ -61,9 +62,13 @@ class _TorchBackend:
 
     def lower_graph(self, reference: torch.fx.GraphModule) -> torch.fx.GraphModule:
         """Do all of `lower` but the freezing: the nodes keep the names of the reference graph's."""
-        scopes: dict[str, tuple[str, type]] = {node.name: ("", torch.nn.Module) for node in reference.graph.nodes}
+        return self.lower_in_place(copy.deepcopy(reference))
+
+    def lower_in_place(self, graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+        """Do the same as torch does it: `graph` itself is changed."""
+        scopes: dict[str, tuple[str, type]] = {node.name: ("", torch.nn.Module) for node in graph.graph.nodes}
         with engine(self.name), quiet_torch_ao():
-            lowered: torch.fx.GraphModule = _lower_to_native_backend(reference, {}, scopes)
+            lowered: torch.fx.GraphModule = _lower_to_native_backend(graph, {}, scopes)
             return lowered
 
 
