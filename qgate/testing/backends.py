@@ -14,6 +14,7 @@ from qgate.engine.artifact import artifact_bytes, load_artifact
 from qgate.engine.digest import digest
 from qgate.plugins import Registry
 from qgate.quantization.codec import encode
+from qgate.quantization.prepare import quiet_torch_ao
 from qgate.testing.conformance import Conformance, expect, rule
 from qgate.testing.networks import LAYERS, NETWORKS, Network, flat, reference
 
@@ -99,7 +100,7 @@ class BackendConformance(Conformance):
             lowered, step = self._lower(graph, network), _step(graph, network)
             samples = [network.inputs(seed)[0] for seed in range(_SEED, _SEED + 5)]
             for size in (2, 5):
-                with torch.no_grad():
+                with torch.no_grad(), quiet_torch_ao():
                     together = flat(lowered(torch.cat(samples[:size])))
                     alone = torch.cat([flat(lowered(sample)) for sample in samples[:size]])
                 expect(together.shape == alone.shape, f"{len(alone)} results of {size} samples", len(together))
@@ -173,7 +174,7 @@ class BackendConformance(Conformance):
 
 
 def _run(module: torch.nn.Module, network: Network, seed: int = _SEED) -> torch.Tensor:
-    with torch.no_grad():
+    with torch.no_grad(), quiet_torch_ao():
         return flat(module(*network.inputs(seed))).clone()
 
 

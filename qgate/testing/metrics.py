@@ -84,8 +84,8 @@ class MetricConformance(Conformance):
         """A row of weights gives the same value whatever the other rows are."""
         metric, rows = self._filled(), self._rows(0, 3)
         for where in _places(metric):
-            together = metric.compute(rows, where)
-            alone = [metric.compute(rows[index : index + 1], where)[0] for index in range(_ROWS)]
+            together = metric.compute(rows.copy(), where)
+            alone = [metric.compute(row[np.newaxis].copy(), where)[0] for row in rows]
             expect(self._equal(together, alone), f"{alone}, one row at a time{_of(where)},", together)
 
     @rule
@@ -168,7 +168,7 @@ class MetricConformance(Conformance):
             for row in rows:
                 repeated = np.repeat(np.arange(len(row)), row.astype(int))
                 expected = self._filled(repeated).compute(np.ones((1, len(repeated))), where)
-                value = metric.compute(row[np.newaxis], where)
+                value = metric.compute(row[np.newaxis].copy(), where)
                 expect(self._equal(value, expected), f"{expected[0]} for weights {row}{_of(where)}", value[0])
 
     def _metric(self) -> Metric:

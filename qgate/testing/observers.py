@@ -69,6 +69,7 @@ class ObserverConformance(Conformance):
         """Values without spread have a range all the same."""
         for name, value in {"zeros": 0.0, "a positive constant": 2.5, "a negative constant": -0.01}.items():
             self._expect_range(torch.full((4, 3, 2, 2), value), name)
+        self._expect_range(_values()[:1, :1, :1, :1], "a single value")
 
     @rule
     def test_one_scale_a_channel(self) -> None:
@@ -210,7 +211,6 @@ def _usual() -> dict[str, torch.Tensor]:
         "tiny values": 1e-30 * values,
         "huge values": 1e30 * values,
         "one value of many zeros": torch.where(values == values.max(), values, 0.0),
-        "one value": values[:1, :1, :1, :1],
     }
 
 

@@ -1,0 +1,5 @@
+"""Plugins with one fault each, a module a kind: `Suite` passes, and `FAULTS` names the rule that each breaks."""
+
+from faulty import backends, calibrators, metrics, observers
+
+KINDS = {"metrics": metrics, "observers": observers, "calibrators": calibrators, "backends": backends}
