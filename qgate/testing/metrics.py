@@ -10,7 +10,7 @@ from qgate.engine.digest import digest
 from qgate.testing.conformance import Conformance, expect, rule
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -57,15 +57,15 @@ class MetricConformance(Conformance):
         """The samples of this test tell weights apart."""
         samples = self.samples()
         expect(len(samples) >= _LEAST_SAMPLES, f"at least {_LEAST_SAMPLES} samples", len(samples))
-        values = self._filled().compute(self._rows(0, 3))
+        values = self.filled().compute(self.rows(0, 3))
         expect(np.isfinite(values).all() and len(set(values)) > 1, "finite values that differ", values)
 
     @rule
     def test_one_value_for_each_row(self) -> None:
         """Compute gives one number for each row of weights."""
-        metric = self._filled()
+        metric = self.filled()
         for count in (1, _ROWS):
-            values = np.asarray(metric.compute(self._rows(0, 3)[:count]))
+            values = np.asarray(metric.compute(self.rows(0, 3)[:count]))
             expect(values.shape == (count,), f"shape ({count},) for {count} rows", values.shape)
             expect(values.dtype.kind == "f", "floating-point numbers", values.dtype)
 
@@ -82,7 +82,7 @@ class MetricConformance(Conformance):
     @rule
     def test_rows_are_independent(self) -> None:
         """A row of weights gives the same value whatever the other rows are."""
-        metric, rows = self._filled(), self._rows(0, 3)
+        metric, rows = self.filled(), self.rows(0, 3)
         for where in _places(metric):
             together = metric.compute(rows.copy(), where)
             alone = [metric.compute(row[np.newaxis].copy(), where)[0] for row in rows]
@@ -97,7 +97,7 @@ class MetricConformance(Conformance):
     @rule
     def test_weights_of_zero_are_undefined(self) -> None:
         """A row whose weights are all 0 is NaN."""
-        metric = self._filled()
+        metric = self.filled()
         for where in _places(metric):
             values = metric.compute(np.zeros((2, len(self.samples()))), where)
             expect(np.isnan(values).all(), f"NaN for each of two rows{_of(where)}", values)
@@ -105,7 +105,7 @@ class MetricConformance(Conformance):
     @rule
     def test_weights_stay(self) -> None:
         """Compute leaves the weights as they are."""
-        metric, rows = self._filled(), self._rows(0, 3)
+        metric, rows = self.filled(), self.rows(0, 3)
         for where in _places(metric):
             given = rows.copy()
             metric.compute(given, where)
@@ -119,33 +119,33 @@ class MetricConformance(Conformance):
         metric = self._metric()
         for index, pair in enumerate(samples):
             metric.update(f"sample {index}", *pair)
-        metric.compute(self._rows(0, 3))
+        metric.compute(self.rows(0, 3))
         changed = [index for index, pair in enumerate(samples) if digest(pair) != before[index]]
         expect(not changed, "no sample changed", f"changes of samples {changed}")
 
     @rule
     def test_a_later_update_counts(self) -> None:
         """An update after compute counts."""
-        metric, last = self._filled(range(len(self.samples()) - 1)), len(self.samples()) - 1
+        metric, last = self.filled(range(len(self.samples()) - 1)), len(self.samples()) - 1
         metric.compute(np.ones((1, last)))
         metric.support()
         metric.update("the last", *self.samples()[last])
         for where in _places(metric):
             weights = np.ones((1, last + 1))
-            values, expected = metric.compute(weights, where), self._filled().compute(weights, where)
+            values, expected = metric.compute(weights, where), self.filled().compute(weights, where)
             expect(self._equal(values, expected), f"{expected}, of all samples{_of(where)},", values)
 
     @rule
     def test_slices_are_words(self) -> None:
         """Slices are names of dimensions, each with the names of its slices."""
-        for dimension, names in self._filled().slices().items():
+        for dimension, names in self.filled().slices().items():
             words = isinstance(dimension, str) and not isinstance(names, str) and all(isinstance(n, str) for n in names)
             expect(words and len(set(names)) == len(names), "distinct strings", f"{dimension!r}: {names!r}")
 
     @rule
     def test_a_slice_is_a_part(self) -> None:
         """A slice rests on no more than the whole."""
-        metric = self._filled()
+        metric = self.filled()
         whole = metric.support()
         expect(isinstance(whole, int) and whole > 0, "a positive int as support of the samples", repr(whole))
         for where in _places(metric):
@@ -155,7 +155,7 @@ class MetricConformance(Conformance):
     @rule
     def test_a_value_rests_on_something(self) -> None:
         """A slice is NaN where its support is 0, and a finite number elsewhere."""
-        metric = self._filled()
+        metric = self.filled()
         for where in _places(metric):
             value, support = metric.compute(np.ones((1, len(self.samples()))), where)[0], metric.support(where)
             expected = f"{'a finite value' if support else 'NaN'} for a support of {support}{_of(where)}"
@@ -163,24 +163,25 @@ class MetricConformance(Conformance):
 
     def _expect_recomputed(self, least: int, bound: int) -> None:
         """Expect that random weights from `least` to below `bound` give what repeated samples would."""
-        metric, rows = self._filled(), self._rows(least, bound)
+        metric, rows = self.filled(), self.rows(least, bound)
         for where in _places(metric):
             for row in rows:
                 repeated = np.repeat(np.arange(len(row)), row.astype(int))
-                expected = self._filled(repeated).compute(np.ones((1, len(repeated))), where)
+                expected = self.filled(repeated).compute(np.ones((1, len(repeated))), where)
                 value = metric.compute(row[np.newaxis].copy(), where)
                 expect(self._equal(value, expected), f"{expected[0]} for weights {row}{_of(where)}", value[0])
 
     def _metric(self) -> Metric:
         return self.metric(self.class_names)
 
-    def _filled(self, indices: Any = None) -> Metric:
+    def filled(self, indices: Iterable[int] | None = None) -> Metric:
+        """Make a metric that has seen the samples, or those of some indices."""
         metric, samples = self._metric(), self.samples()
         for position, index in enumerate(range(len(samples)) if indices is None else indices):
             metric.update(f"sample {index}, {position}", *samples[index])
         return metric
 
-    def _rows(self, least: int, bound: int) -> Floats:
+    def rows(self, least: int, bound: int) -> Floats:
         """Draw rows of weights from `least` to below `bound`; the first samples have one of each."""
         rows = np.random.default_rng(0).integers(least, bound, (_ROWS, len(self.samples()))).astype(np.float64)
         rows[:, : bound - least] = np.arange(least, bound)

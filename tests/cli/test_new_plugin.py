@@ -1,4 +1,4 @@
-"""`qgate plugins new`: what it writes installs, is found, and passes its own tests; what it must not write, it does not."""
+"""`qgate plugins new`: what it writes installs, is found, and passes its own tests; what is there already stays."""
 
 from __future__ import annotations
 
