@@ -83,7 +83,9 @@ class DatasetConformance(Conformance):
             [(data.sample_id(index), data.fingerprint(index), data.strata(index)) for index in range(len(data))]
             for data in (self._open(options), self._open(options))
         )
-        expect(first == again, f"{first}", again)
+        expect(len(first) == len(again), f"{len(first)} samples again", len(again))
+        for one, other in zip(first, again, strict=True):
+            expect(one == other, f"id, fingerprint and strata {one} again", other)
 
     @rule
     def test_strata_are_words(self, opened: Any) -> None:
