@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from conformance_table import DATASETS, LOADERS, METRICS, STREAMING
@@ -25,11 +25,18 @@ if TYPE_CHECKING:
 REGISTRY = load_registry()
 
 
+def line(table: dict[str, Any], request: pytest.FixtureRequest) -> Any:
+    """Give a plugin's line of the table; it fails where there is none, so that no new plugin goes unnoticed."""
+    if request.param not in table:
+        pytest.fail(f'"{request.param}" of `{type(request.instance).__name__}` needs a line in conformance_table.py')
+    return table[request.param]
+
+
 class TestMetric(MetricConformance):
     @pytest.fixture(autouse=True, params=sorted(REGISTRY.metrics))
     def _of_the_registry(self, request: pytest.FixtureRequest) -> None:
         self.metric = REGISTRY.metrics.get(request.param)
-        self.class_names, self.samples = METRICS[request.param]  # type: ignore[method-assign]  # this one's
+        self.class_names, self.samples = line(METRICS, request)  # type: ignore[method-assign]  # this one's
 
 
 class TestObserver(ObserverConformance):
@@ -65,7 +72,7 @@ class TestLoader(LoaderConformance):
     @pytest.fixture(autouse=True, params=sorted(REGISTRY.loaders))
     def _of_the_registry(self, request: pytest.FixtureRequest) -> None:
         self.loader = REGISTRY.loaders.get(request.param)
-        self.options, self.inputs = LOADERS[request.param]  # type: ignore[method-assign]  # this one's
+        self.options, self.inputs = line(LOADERS, request)  # type: ignore[method-assign]  # this one's
 
 
 @pytest.mark.usefixtures("path")
@@ -73,7 +80,7 @@ class TestDataset(DatasetConformance):
     @pytest.fixture(autouse=True, params=sorted(REGISTRY.datasets))
     def _of_the_registry(self, request: pytest.FixtureRequest) -> None:
         self.dataset = REGISTRY.datasets.get(request.param)
-        self.class_names, self.options = DATASETS[request.param]  # type: ignore[method-assign]  # this one's
+        self.class_names, self.options = line(DATASETS, request)  # type: ignore[method-assign]  # this one's
 
 
 class TestReporter(ReporterConformance):
