@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from qgate import __version__, commands
 from qgate.errors import QGateError
+from qgate.scaffold import KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -139,6 +140,12 @@ def _add_plugins(parsers: _Commands) -> None:
     command = _command(parsers, commands.plugins, "list what is registered, by which plugin, and the hooks")
     _add_config(command, default=None)
     command.add_argument("--json", action="store_true", help="print JSON")
+    new = command.add_subparsers(metavar="new").add_parser(
+        "new", help="write a plugin package with a test", description="write a plugin package with a test"
+    )
+    new.set_defaults(run=commands.new_plugin)
+    new.add_argument("name", metavar="NAME", help="qgate-NAME is the folder, NAME the name in qgate.toml")
+    new.add_argument("--kind", choices=tuple(KINDS), default="metric", help="what it provides; default: metric")
 
 
 def _add_config(command: argparse.ArgumentParser, default: Path | None = Path(commands.CONFIG)) -> None:

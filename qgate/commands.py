@@ -225,6 +225,16 @@ def plugins(options: argparse.Namespace) -> int:
     return 0
 
 
+def new_plugin(options: argparse.Namespace) -> int:
+    """Write a plugin package with a test into the working folder."""
+    from qgate.plugins import load_registry
+    from qgate.scaffold import write_plugin
+
+    folder = write_plugin(options.name, options.kind, Path(), load_registry())
+    sys.stdout.write(f"wrote {folder}; run `pip install --editable {folder}`, then `pytest {folder}`\n")
+    return 0
+
+
 def _open(config: Path, *, models: Sequence[str], timing: bool = True) -> Gate:
     from qgate.engine.gate import Gate
     from qgate.local_plugin import load_local_plugin

@@ -1,49 +1,18 @@
-"""A project with a toy model, whose gate takes a second."""
+"""The toy project, with a metric and a calibrator of its own."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from qgate.testing.project import TOY
+from qgate.testing.project import Project as ToyProject
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import pytest
 
-TOY = """
-import torch
-from torch import nn
-
-
-class Toy(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.first = nn.Conv2d(3, 16, 3, padding=1)
-        self.second = nn.Conv2d(16, 32, 3, padding=1)
-        self.relu = nn.ReLU()
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.head = nn.Linear(32, 4)
-
-    def forward(self, image):
-        hidden = self.relu(self.second(self.relu(self.first(image))))
-        return self.head(torch.flatten(self.pool(hidden), 1))
-
-
-def model():
-    torch.manual_seed(0)
-    return Toy(), torch.rand(1, 3, 8, 8)
-
-
-def data():
-    images = torch.rand(12, 3, 8, 8, generator=torch.Generator().manual_seed(1))
-    with torch.no_grad():
-        labels = model()[0].eval()(images).argmax(1)
-    return list(zip(images, labels.tolist()))
-
-
-def no_data():
-    return []
-"""
+__all__ = ["HELD", "MISSED", "PLUGIN", "SPEED", "TOY", "Folder", "Project"]
 
 PLUGIN = """
 import qgate
@@ -73,23 +42,10 @@ def qgate_register_calibrators():
     return [FirstOnes]
 """
 
-MODEL = """
-[models.{name}]
-loader = "factory"
-factory = "toy:model"
-
-[models.{name}.data]
-format = "factory"
-calibration = {{ factory = "toy:data", num_samples = 8 }}
-evaluation = {{ factory = "toy:data" }}
-
-[models.{name}.quantization]
+QUANTIZATION = """
+[models.toy.quantization]
 calibrator = "first_ones"
-activation = {{ observer = "minmax" }}
-
-[models.{name}.timing]
-warmup_rounds = 1
-max_seconds = 30
+activation = { observer = "minmax" }
 """
 
 HELD = "[models.toy.thresholds.accuracy]\nmax_drop = 0.9\nlower_bound = 0.1\n"
@@ -97,34 +53,18 @@ MISSED = "[models.toy.thresholds.accuracy]\nmax_drop = 0.9\nlower_bound = 1.5\n"
 SPEED = "[models.toy.thresholds.speedup]\nlower_bound = 0.001\n"
 
 
-class Folder:
+class Folder(ToyProject):
     """A folder with `toy.py`, a `conftest.py` that registers plugins, and a `qgate.toml` whose limits hold."""
 
     def __init__(self, root: Path, *, written: bool = False) -> None:
-        self.root = root
+        super().__init__(root, written=written)
         if not written:
-            self.write("toy.py", TOY)
             self.write("conftest.py", PLUGIN)
             self.configure(HELD)
 
-    def write(self, name: str, text: str) -> None:
-        """Write a file below the folder."""
-        path = self.root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-
-    def text(self, name: str) -> str:
-        """Read a file."""
-        return (self.root / name).read_text(encoding="utf-8")
-
-    def configure(self, *thresholds: str, models: tuple[str, ...] = ("toy",), name: str = "qgate.toml") -> None:
+    def configure(self, *tables: str, models: tuple[str, ...] = ("toy",), name: str = "qgate.toml") -> None:
         """Write a configuration of these models; thresholds are tables of `toy`, and `toy` in them is each model."""
-        parts = [MODEL.format(name=model) + "".join(thresholds).replace("toy", model) for model in models]
-        self.write(name, "\n".join(["schema_version = 1", *parts]))
-
-    def results(self) -> Any:
-        """Read what the last run saved."""
-        return json.loads(self.text(".qgate/results.json"))
+        super().configure(QUANTIZATION, *tables, models=models, name=name)
 
 
 class Project(Folder):

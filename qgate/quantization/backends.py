@@ -62,25 +62,29 @@ class _TorchBackend:
 
     def lower_graph(self, reference: torch.fx.GraphModule) -> torch.fx.GraphModule:
         """Do all of `lower` but the freezing: the nodes keep the names of the reference graph's."""
-        _give_each_call_a_module(reference)
-        scopes: dict[str, tuple[str, type]] = {node.name: ("", torch.nn.Module) for node in reference.graph.nodes}
+        return self.lower_in_place(copy.deepcopy(reference))
+
+    def lower_in_place(self, graph: torch.fx.GraphModule) -> torch.fx.GraphModule:
+        """Do the same as torch does it: `graph` itself is changed."""
+        _give_each_call_a_module(graph)
+        scopes: dict[str, tuple[str, type]] = {node.name: ("", torch.nn.Module) for node in graph.graph.nodes}
         with engine(self.name), quiet_torch_ao():
-            lowered: torch.fx.GraphModule = _lower_to_native_backend(reference, {}, scopes)
+            lowered: torch.fx.GraphModule = _lower_to_native_backend(graph, {}, scopes)
             return lowered
 
 
-def _give_each_call_a_module(reference: torch.fx.GraphModule) -> None:
+def _give_each_call_a_module(graph_module: torch.fx.GraphModule) -> None:
     """Copy a module for each further call: torch's lowering gives a module one output scale, that of its last call."""
     called: set[str] = set()
-    for node in reference.graph.nodes:
+    for node in graph_module.graph.nodes:
         if node.op != "call_module":
             continue
         if node.target in called:
-            original = reference.get_submodule(node.target)
+            original = graph_module.get_submodule(node.target)
             node.target = f"{node.target}_of_{node.name}"
-            reference.add_submodule(node.target, copy.copy(original))
+            graph_module.add_submodule(node.target, copy.copy(original))
         called.add(node.target)
-    reference.recompile()
+    graph_module.recompile()
 
 
 _TRANSPOSED = "transpose"  # oneDNN's give wrong values where inputs and outputs differ in number

@@ -3,10 +3,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 import qgate
+import qgate.testing
+
+if TYPE_CHECKING:
+    from types import ModuleType
 
 HEAVY = ("torch", "numpy", "rich", "pycocotools", "cv2", "yaml")
 ROOT = Path(__file__).parents[2]
@@ -19,9 +24,10 @@ def imported(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize(
-    "module", ["qgate", "qgate.hookspecs", "qgate.protocols", "qgate.errors", "qgate.results", "qgate.pytest_plugin"]
-)
+LEAN = ["qgate", "qgate.hookspecs", "qgate.protocols", "qgate.errors", "qgate.results", "qgate.pytest_plugin"]
+
+
+@pytest.mark.parametrize("module", [*LEAN, "qgate.cli", "qgate.testing", "qgate.testing.fixtures"])
 def test_it_imports_nothing_heavy(module: str) -> None:
     assert imported(f"import {module}") == set()
 
@@ -31,9 +37,13 @@ def test_a_name_that_needs_torch_loads_it_when_it_is_used() -> None:
     assert imported("from qgate import Sample, LoadedModel") == set()
 
 
-@pytest.mark.parametrize("name", qgate.__all__)
-def test_every_public_name_is_there(name: str) -> None:
-    assert getattr(qgate, name) is not None
+def test_the_suite_of_metrics_needs_no_torch() -> None:
+    assert imported("from qgate.testing import MetricConformance") == {"numpy"}
+
+
+@pytest.mark.parametrize("module", [qgate, qgate.testing])
+def test_every_public_name_is_there(module: ModuleType) -> None:
+    assert all(getattr(module, name) is not None for name in module.__all__)
 
 
 def test_another_name_is_an_attribute_error() -> None:

@@ -52,7 +52,7 @@ class FusedBackend:
         with quiet_torch_ao():
             lowered = lower_graph(reference)
         if any(node.target is torch.quantize_per_tensor for node in lowered.graph.nodes):
-            return OnednnBackend().lower_graph(lowered)
+            return OnednnBackend().lower_in_place(lowered)
         return lowered
 
 
