@@ -264,9 +264,14 @@ def _show(result: Result, *, as_json: bool = False) -> None:
         return
     from qgate.reporting.console import render
 
+    sys.stdout.write(render(result, **_terminal()))
+
+
+def _terminal() -> dict[str, Any]:
+    """Describe what standard output is, as `render` takes it."""
     console = _console()
     color = console.color_system is not None and not console.no_color
-    sys.stdout.write(render(result, width=console.width, color=color))
+    return {"width": console.width, "color": color, "encoding": sys.stdout.encoding}
 
 
 def _console() -> Console:

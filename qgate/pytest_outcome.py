@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -64,7 +65,8 @@ class Outcome:
 
         writer = self._config.get_terminal_writer()
         terminal.section("qgate")
-        terminal.write(render(self._result, width=writer.fullwidth, color=writer.hasmarkup))
+        encoding = sys.__stdout__.encoding if sys.__stdout__ else None  # pytest's writer spells all or nothing in ASCII
+        terminal.write(render(self._result, width=writer.fullwidth, color=writer.hasmarkup, encoding=encoding))
         self._show_blessed(terminal)
         for report in reports:
             if report.destination is None:

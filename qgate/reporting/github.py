@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from qgate.errors import QGateError
-from qgate.reporting.formats import markdown
+from qgate.reporting.markdown import markdown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
