@@ -50,7 +50,7 @@ class Outcome:
     def save(self, reports: Sequence[Report]) -> None:
         """Write what was found to each of its places; an error at one keeps it from no other."""
         if self.is_judged:
-            self._try(lambda: self._result.save(self._gate.config.qgate.results))
+            self._try(lambda: self._gate.save(self._result))
         if self.is_judged and self._config.getoption("qgate_update_blessed"):
             self._try(self._bless)
         for report in reports:

@@ -49,20 +49,33 @@ def models_worst_first(result: Result) -> list[tuple[str, ModelResult]]:
     return sorted(result.models.items(), key=lambda item: _worst(item[1]))
 
 
+def standing(result: Result) -> str:
+    """Say in a word where the gate stands: `PASSED`, `PARTIAL` (what was judged held), `INCONCLUSIVE` or `FAILED`."""
+    statuses = {verdict.status for model in result.models.values() for verdict in model.verdicts}
+    if not statuses or _unjudged(result) or statuses & {"failed", "error"}:
+        return "FAILED"
+    if "inconclusive" in statuses:
+        return "INCONCLUSIVE"
+    return "PARTIAL" if result.not_judged else "PASSED"
+
+
 def headline(result: Result) -> str:
     """Say in one line whether the gate passed, and what it missed."""
     verdicts = [(model, verdict) for model, found in result.models.items() for verdict in found.verdicts]
     missed = [(model, verdict.name) for model, verdict in verdicts if verdict.status != "passed"]
-    left_out = f"; {_count(len(result.not_judged))} not judged" if result.not_judged else ""
-    if not verdicts:
-        return f"qgate: FAILED, nothing was judged{left_out}"
-    unjudged = [] if result.not_judged else [name for name, found in result.models.items() if not found.verdicts]
-    if unjudged:
-        return f"qgate: FAILED, nothing was judged of {', '.join(unjudged)}"
-    if not missed:
-        return f"qgate: {'PARTIAL' if left_out else 'PASSED'}, {_count(len(verdicts))} held{left_out}"
-    status = "FAILED" if {verdict.status for _, verdict in verdicts} & {"failed", "error"} else "INCONCLUSIVE"
-    return f"qgate: {status}, {len(missed)} of {_count(len(verdicts))} not held: {listed(missed)}{left_out}"
+    unjudged = _unjudged(result) if verdicts else []
+    said = [
+        *([f"{len(missed)} of {_count(len(verdicts))} not held: {listed(missed)}"] if missed else []),
+        *([f"nothing was judged of {', '.join(unjudged)}"] if unjudged else []),
+    ]
+    whole = f"{_count(len(verdicts))} held" if verdicts else "nothing was judged"
+    left_out = [f"{_count(len(result.not_judged))} not judged"] if result.not_judged else []
+    return f"qgate: {standing(result)}, {'; '.join([*(said or [whole]), *left_out])}"
+
+
+def _unjudged(result: Result) -> list[str]:
+    """Name the models that have no verdict, although no limit was left out."""
+    return [] if result.not_judged else [name for name, model in result.models.items() if not model.verdicts]
 
 
 def caption(name: str, model: ModelResult) -> str:
