@@ -83,7 +83,7 @@ def _name(result: Result, content: bytes) -> str:
 
 def _key(config_path: str | None) -> str:
     """Name a `qgate.toml` in a file's name: several may share a folder."""
-    return hashlib.sha256((config_path or "").encode()).hexdigest()[:12]
+    return hashlib.sha256((config_path or "").encode(errors="surrogatepass")).hexdigest()[:12]
 
 
 def _short(result: Result) -> Result:

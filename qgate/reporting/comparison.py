@@ -44,7 +44,8 @@ def as_text(comparison: Comparison, names: tuple[str, str], **terminal: Any) -> 
 def run_label(result: Result) -> tuple[str, str, str]:
     """Say when a run was, of which commit ("" where that is not known), and where the gate stood."""
     commit = result.environment.get("git_commit") or ""
-    return result.created[:_MINUTES].replace("T", " "), str(commit)[:_COMMIT], standing(result)
+    when = result.created[:_MINUTES].replace("T", " ")
+    return printable(when), printable(str(commit)[:_COMMIT]), standing(result)
 
 
 def _run(result: Result) -> dict[str, Any]:

@@ -12,12 +12,12 @@ from rich.text import Text
 from qgate.reporting.bars import ASCII, UNICODE
 from qgate.reporting.limits import fitting_table
 from qgate.reporting.rows import caption, footer, headline, models_worst_first
-from qgate.reporting.sections import kernels, missing, next_steps
+from qgate.reporting.sections import against_blessed, kernels, missing, next_steps
 from qgate.reporting.tables import STYLES, forms_table, layers_table, losers_table
 from qgate.reporting.text import KEPT_TOGETHER, encodable, is_drawable, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from rich.table import Table
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["print_labelled", "print_result", "printed", "render"]
 
-_BELOW = ("speed", "time")  # what the footer says of them comes after the sections, or is drawn
+_BELOW = ("speed", "time")  # of the footer: the one is drawn, the other stands below the sections
 
 
 def render(result: Result, *, width: int = 80, color: bool = False, encoding: str | None = None) -> str:
@@ -63,7 +63,7 @@ def print_labelled(console: Console, label: str, text: str, style: str = "") -> 
     wrapped = textwrap.wrap(
         f"{label} {printable(text)}",
         console.width,
-        subsequent_indent=" " * (len(label) + 1),
+        subsequent_indent=" " * min(len(label) + 1, console.width // 3),
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -87,19 +87,28 @@ def _print_model(console: Console, name: str, model: ModelResult, glyphs: Glyphs
         console.print(fitting_table(console, model, glyphs))
     if any(verdict.measured is not None for verdict in model.verdicts):
         _legend(console, glyphs)
-    below = dict(footer(model))
-    for label, text in footer(model):
-        if label not in _BELOW:
-            print_labelled(console, f"{label}:", text, STYLES.get(label, ""))
+    for label, text in _remarks(model):
+        print_labelled(console, f"{label}:", text, STYLES.get(label, ""))
     width = console.width
     for table in (losers_table(model, glyphs, width), forms_table(model, glyphs, width), layers_table(model)):
         _print_section(console, table)
+    for label, text in _foot(name, model):
+        print_labelled(console, f"{label}:", text, STYLES.get(label, ""))
+
+
+def _remarks(model: ModelResult) -> Iterator[tuple[str, str]]:
+    """Give what is said right below the limits: how int8 differs from the blessed one, notes, and reasons."""
+    changes = ((metric, against_blessed(metric, figures)) for metric, figures in model.metrics.items())
+    if said := ", ".join(f"{metric} {change}" for metric, change in changes if change):
+        yield "against blessed", said
+    yield from ((label, text) for label, text in footer(model) if label not in _BELOW)
+
+
+def _foot(name: str, model: ModelResult) -> Iterator[tuple[str, str]]:
     if ran := kernels(model):
-        print_labelled(console, "int8 ran by:", ran)
-    if "time" in below:
-        print_labelled(console, "time:", below["time"])
-    for step in next_steps(name, model):
-        print_labelled(console, "next:", step, STYLES["next"])
+        yield "int8 ran by", ran
+    yield from ((label, text) for label, text in footer(model) if label == "time")
+    yield from (("next", step) for step in next_steps(name, model))
 
 
 def _print_section(console: Console, table: Table | None) -> None:

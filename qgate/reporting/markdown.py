@@ -6,27 +6,39 @@ import math
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from qgate.reporting.figures import MISSING, between, milliseconds, optional, unit_of
+from qgate.reporting.figures import MISSING, milliseconds, optional
 from qgate.reporting.formats import write_text
 from qgate.reporting.rows import HEADINGS, caption, figures_of, footer, headline, models_worst_first, rows, worst_first
-from qgate.reporting.sections import forms, kernels, loser_cells, missing, next_steps, slowest, worst_slices
+from qgate.reporting.sections import (
+    against_blessed,
+    forms,
+    kernels,
+    loser_cells,
+    missing,
+    next_steps,
+    slowest,
+    worst_slices,
+)
 from qgate.reporting.text import KEPT_TOGETHER, printable, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
-    from typing import Any
 
-    from qgate.reporting.figures import Unit
-    from qgate.results import ModelResult, Result, Verdict
+    from qgate.results import ModelResult, Result
 
 __all__ = ["MAX_CHARACTERS", "MarkdownReporter", "markdown"]
 
 # Of a comment on GitHub. A step's summary may have 1 MiB, which as many characters of UTF-8 cannot exceed.
 MAX_CHARACTERS = 65_536
 
-_SPECIAL = "\\`*_{}[]<>~|&$"
-_MENTIONS = "@#"  # would call people and issues, also where a backslash stands before them
+_ESCAPES = str.maketrans(
+    {
+        **{char: f"\\{char}" for char in "\\`*_{}[]<>~|&$"},
+        **{char: f"{char}<!-- -->" for char in "@#"},  # a backslash would not keep them from calling people and issues
+        KEPT_TOGETHER: " ",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -112,36 +124,13 @@ def _model(name: str, model: ModelResult, room: _Room) -> Iterator[str]:
 
 def _limits(model: ModelResult, room: _Room) -> Iterator[str]:
     verdicts = worst_first(model)
-    blessed = [_against_blessed(verdict, figures_of(verdict, model)) for verdict in verdicts]
+    blessed = [against_blessed(verdict.metric, figures_of(verdict, model)) for verdict in verdicts]
     added = ["against blessed"] if any(blessed) else []
     yield _table_head((*HEADINGS[:-1], *added, HEADINGS[-1]), names=1, last_left=True)
     for row, change in zip(rows(model), blessed, strict=True):
         *cells, status = astuple(row)
         shown = [room.text(cell) for cell in (*cells, *([change or MISSING] if added else []))]
         yield _line((*shown, status if status == "passed" else f"**{status}**"))
-
-
-def _against_blessed(verdict: Verdict, figures: Mapping[str, Any]) -> str:
-    """Say how int8 differs from what was blessed; "" where nothing is."""
-    regression = figures.get("regression")
-    if "not_comparable" in figures:
-        return "not comparable"
-    if regression is None or "blessed" not in figures:
-        return ""
-    unit = unit_of(verdict.metric)
-    return f"{_better_or_worse(regression, unit)}{_spread(figures, unit)}"
-
-
-def _better_or_worse(regression: float, unit: Unit) -> str:
-    if regression == 0:
-        return "same"
-    return f"{'worse' if regression > 0 else 'better'} by {unit.measured(abs(regression))}"
-
-
-def _spread(figures: Mapping[str, Any], unit: Unit) -> str:
-    """Write the interval of how much worse int8 is."""
-    interval = figures.get("regression_interval")
-    return f" ({between(unit, interval)})" if interval and figures["regression"] else ""
 
 
 def _details(summary: str, lines: Iterable[str]) -> Iterator[str]:
@@ -203,7 +192,4 @@ def _line(cells: Sequence[str]) -> str:
 
 def _escape(text: str) -> str:
     """Give text that says itself: no markup, no cell's end, no entity, nobody called."""
-    escaped = "".join(f"\\{char}" if char in _SPECIAL else char for char in printable(text))
-    for sign in _MENTIONS:
-        escaped = escaped.replace(sign, f"{sign}<!-- -->")
-    return escaped.replace(KEPT_TOGETHER, " ")
+    return printable(text).translate(_ESCAPES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,22 @@ from qgate.reporting.rows import listed, worst_first
 from qgate.results import read_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from qgate.results import Interval, ModelResult, Verdict
 
-__all__ = ["Form", "Loser", "forms", "kernels", "loser_cells", "missing", "next_steps", "slowest", "worst_slices"]
+__all__ = [
+    "Form",
+    "Loser",
+    "against_blessed",
+    "forms",
+    "kernels",
+    "loser_cells",
+    "missing",
+    "next_steps",
+    "slowest",
+    "worst_slices",
+]
 
 _WORST_SLICES = 5
 _KERNELS = 6
@@ -60,6 +72,20 @@ def loser_cells(loser: Loser) -> tuple[str, ...]:
     spread = between(unit, loser.interval)
     name = f"{loser.metric} {loser.kind} {loser.name}"
     return (name, *arms, unit.measured(loser.drop), spread, str(loser.support))
+
+
+def against_blessed(metric: str, figures: Mapping[str, Any]) -> str:
+    """Say how int8 differs from what was blessed of a metric or slice; "" where nothing is."""
+    worse_by = figures.get("regression")
+    if "not_comparable" in figures:
+        return "not comparable"
+    if worse_by is None or "blessed" not in figures:
+        return ""
+    if worse_by == 0:
+        return "same"
+    unit, interval = unit_of(metric), read_interval(figures.get("regression_interval"))
+    spread = f" ({between(unit, interval)})" if interval else ""
+    return f"{'worse' if worse_by > 0 else 'better'} by {unit.measured(abs(worse_by))}{spread}"
 
 
 def forms(model: ModelResult) -> list[Form]:
@@ -136,11 +162,12 @@ def _about_speed(name: str, verdict: Verdict, figures: dict[str, Any]) -> Iterat
     if verdict.status == "inconclusive":
         yield f"raise max_seconds in [models.{name}.timing], or run alone on a quiet machine"
     if figures.get("slowest") or verdict.status == "failed":
-        yield f"`qgate explain {name}` shows where int8's time goes, layer by layer"
+        yield f"`qgate explain {shlex.quote(name)}` shows where int8's time goes, layer by layer"
 
 
 def _about_accuracy(name: str, figures: dict[str, Any]) -> Iterator[str]:
     if figures.get("ignored_scope"):
         patterns = ", ".join(f'"{pattern}"' for pattern in figures["ignored_scope"])
         yield f"keep layers float: ignored_scope = [{patterns}] in [models.{name}.quantization]"
-    yield f"`qgate explain {name} --accuracy` shows each layer's noise; `qgate tune --model {name}` tries other recipes"
+    model = shlex.quote(name)
+    yield f"`qgate explain {model} --accuracy` shows each layer's noise, `qgate tune --model {model}` tries recipes"

@@ -42,7 +42,7 @@ def add_columns(table: Table, name: str, *figures: str) -> None:
 
 
 def losers_table(model: ModelResult, glyphs: Glyphs, width: int) -> Table | None:
-    """Give the slices that lost most, each with its drop as a share of the greatest; None where none lost."""
+    """Give the slices that lost most, each with its drop as a share of its metric's greatest; None where none lost."""
     found = worst_slices(model)
     if not found:
         return None
@@ -51,10 +51,12 @@ def losers_table(model: ModelResult, glyphs: Glyphs, width: int) -> Table | None
     table.add_column("", no_wrap=True, style="red")
     for heading in ("interval", "targets"):
         table.add_column(heading, justify="right", no_wrap=True)
-    greatest = max(loser.drop for loser in found)
+    greatest = {loser.metric: max(one.drop for one in found if one.metric == loser.metric) for loser in found}
     bar = max(0, min(_BAR // 2, width - _LOSERS_WIDTH))
     for loser in found:
-        table.add_row(*(Text(cell) for cell in _loser(loser, share_bar(loser.drop / greatest, bar, glyphs))))
+        table.add_row(
+            *(Text(cell) for cell in _loser(loser, share_bar(loser.drop / greatest[loser.metric], bar, glyphs)))
+        )
     return table
 
 

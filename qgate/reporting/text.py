@@ -8,6 +8,8 @@ _CUT = "..."
 
 def printable(text: str) -> str:
     """Give `text` on one line: what cannot be seen (controls, escapes, marks of direction) is spelled as in Python."""
+    if text.isprintable():
+        return text
     return "".join(char if char.isprintable() or char == KEPT_TOGETHER else _spelled(char) for char in text)
 
 
