@@ -20,7 +20,7 @@ def losers(values: Mapping[str, Figures], count: int) -> list[tuple[str, Figures
 
     Those that lost nothing, or rest on fewer than `NAMED_SUPPORT` targets, are none.
     """
-    lost = [item for item in values.items() if item[1].get("support", 0) >= NAMED_SUPPORT and _drop(item[1]) > 0]
+    lost = [item for item in values.items() if (item[1].get("support") or 0) >= NAMED_SUPPORT and _drop(item[1]) > 0]
     return sorted(lost, key=lambda item: -_drop(item[1]))[:count]
 
 

@@ -173,9 +173,11 @@ def _run(result: Result) -> Iterator[str]:
         "machine": environment.get("cpu"),
         "instruction sets": ", ".join(environment.get("isa") or ()),
         "threads": environment.get("num_threads"),
-        "software": f"qgate {result.qgate_version}, torch {environment.get('torch')}",
+        "qgate": result.qgate_version,
+        "torch": environment.get("torch"),
         "run at": result.created,
-        "configuration": f"{result.config_path}, sha256 {result.config_sha256}",
+        "configuration": result.config_path,
+        "its sha256": result.config_sha256,
     }
     yield from (f"- {label}: {_escape(str(value))}" for label, value in said.items() if value)
 
