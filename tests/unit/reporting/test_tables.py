@@ -105,7 +105,7 @@ def test_eighty_columns_hold_the_intervals_and_wrap_only_names() -> None:
         assert " ".join(row_of(text, name)) == expected
     lines = text.splitlines()
     below = {
-        line.split()[0]: lines[index + 1].split()
+        " ".join(line.split()[:2]): lines[index + 1].split()
         for index, line in enumerate(lines)
         if " <= " in line or " >= " in line
     }
