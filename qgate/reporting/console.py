@@ -11,7 +11,7 @@ from rich.text import Text
 
 from qgate.reporting.bars import ASCII, UNICODE
 from qgate.reporting.limits import fitting_table
-from qgate.reporting.rows import caption, footer, headline, models_worst_first
+from qgate.reporting.rows import caption, footer, headline, models_worst_first, standing
 from qgate.reporting.sections import against_blessed, kernels, missing, next_steps
 from qgate.reporting.tables import STYLES, forms_table, layers_table, losers_table
 from qgate.reporting.text import KEPT_TOGETHER, encodable, is_drawable, printable
@@ -49,8 +49,7 @@ def printed(draw: Callable[[Console, Glyphs], None], width: int, color: bool, en
 def print_result(console: Console, result: Result, glyphs: Glyphs) -> None:
     """Print a result on a console, drawn with `glyphs`."""
     label, _, line = headline(result).partition(" ")
-    status = line.partition(",")[0].lower()
-    print_labelled(console, label, line, STYLES.get(status, ""))
+    print_labelled(console, label, line, STYLES[standing(result).lower()], head=standing(result))
     if result.not_judged:
         print_labelled(console, "not judged:", "; ".join(result.not_judged), "yellow")
     for name, model in models_worst_first(result):
@@ -58,8 +57,11 @@ def print_result(console: Console, result: Result, glyphs: Glyphs) -> None:
         _print_model(console, name, model, glyphs)
 
 
-def print_labelled(console: Console, label: str, text: str, style: str = "") -> None:
-    """Print `text` after a label in `style`, wrapped below itself between words; a path stays whole."""
+def print_labelled(console: Console, label: str, text: str, style: str = "", *, head: str = "") -> None:
+    """Print `text` after a label, wrapped below itself between words; a path stays whole.
+
+    `style` is that of the label, and of `head`, with which the text begins.
+    """
     wrapped = textwrap.wrap(
         f"{label} {printable(text)}",
         console.width,
@@ -68,7 +70,7 @@ def print_labelled(console: Console, label: str, text: str, style: str = "") -> 
         break_on_hyphens=False,
     )
     content = Text("\n".join(wrapped).replace(KEPT_TOGETHER, " "))
-    content.stylize(style, 0, len(label))
+    content.stylize(style, 0, len(f"{label} {head}"))
     console.print(content, soft_wrap=True)
 
 

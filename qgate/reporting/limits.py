@@ -26,7 +26,7 @@ __all__ = ["fitting_table"]
 _UNLIMITED = 10_000
 _NAME, _WRAPPED_NAME = 26, 14  # "size_reduction lower_bound", in one line and in two
 _MIN_BAR, _MAX_BAR = 14, 40
-_LEFT = ("limit", "interval", "", "verdict")
+_LEFT = ("limit", "", "verdict")
 _CELLS = {"held": "green", "missed": "red", "limit": "bold", "measured": "bold cyan", "beyond": "dim"}
 
 
@@ -77,7 +77,7 @@ def _table(
         width = (name or layout.name) if is_name else None
         table.add_column(
             column,
-            justify="left" if column in _LEFT else "right",
+            justify="left" if column in _LEFT or (column == "interval" and layout.is_stacked) else "right",
             no_wrap=not is_name,
             overflow="fold",
             max_width=width,
@@ -94,7 +94,7 @@ def _cell(column: str, row: Row, drawn: Text, *, is_stacked: bool) -> Text:
     if column == "limit":
         return Text(printable(row.name))
     if column == "interval":
-        spread = Text(row.interval, justify="left" if is_stacked else "right")
+        spread = Text(row.interval)
         return Text("\n").join([drawn, *[spread] * bool(row.interval)]) if is_stacked else spread
     if column == "verdict":
         return Text(row.status, style=STYLES.get(row.status, ""))

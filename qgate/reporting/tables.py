@@ -14,13 +14,12 @@ from qgate.reporting.text import printable
 
 if TYPE_CHECKING:
     from qgate.reporting.bars import Glyphs
-    from qgate.reporting.sections import Loser
     from qgate.results import ModelResult
 
 __all__ = ["STYLES", "forms_table", "layers_table", "losers_table", "new_table"]
 
 STYLES = {
-    **dict.fromkeys(("passed", "better"), "green"),
+    **dict.fromkeys(("passed", "better"), "bold green"),
     **dict.fromkeys(("failed", "error", "missing", "worse"), "bold red"),
     **dict.fromkeys(("inconclusive", "partial", "note"), "yellow"),
     "next": "bold cyan",
@@ -49,21 +48,15 @@ def losers_table(model: ModelResult, glyphs: Glyphs, width: int) -> Table | None
     table = new_table()
     add_columns(table, "lost most", "float32", "int8", "drop")
     table.add_column("", no_wrap=True, style="red")
-    for heading in ("interval", "targets"):
+    for heading in ("interval" if any(loser.interval for loser in found) else "", "targets"):
         table.add_column(heading, justify="right", no_wrap=True)
     greatest = {loser.metric: max(one.drop for one in found if one.metric == loser.metric) for loser in found}
     bar = max(0, min(_BAR // 2, width - _LOSERS_WIDTH))
     for loser in found:
-        table.add_row(
-            *(Text(cell) for cell in _loser(loser, share_bar(loser.drop / greatest[loser.metric], bar, glyphs)))
-        )
+        name, *figures, interval, support = map(printable, loser_cells(loser))
+        drawn = share_bar(loser.drop / greatest[loser.metric], bar, glyphs)
+        table.add_row(*map(Text, (name, *figures, drawn, interval, support)))
     return table
-
-
-def _loser(loser: Loser, bar: str) -> tuple[str, ...]:
-    name, *figures = loser_cells(loser)
-    baseline, candidate, drop, interval, support = figures
-    return printable(name), baseline, candidate, drop, bar, interval, support
 
 
 def forms_table(model: ModelResult, glyphs: Glyphs, width: int) -> Table | None:
