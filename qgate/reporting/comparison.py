@@ -38,7 +38,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
 
 def as_text(comparison: Comparison, names: tuple[str, str], **terminal: Any) -> str:
     """Write what changed, then each model's figures; `names` are those of the runs, `terminal` as `render` takes it."""
-    return printed(lambda console, _: _print(console, comparison, names), **terminal)
+    return printed(comparison, lambda console, shown, _: _print(console, shown, names), **terminal)
 
 
 def run_label(result: Result) -> tuple[str, str, str]:

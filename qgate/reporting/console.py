@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.text import Text
@@ -14,7 +14,7 @@ from qgate.reporting.limits import fitting_table
 from qgate.reporting.rows import caption, footer, headline, models_worst_first, standing
 from qgate.reporting.sections import against_blessed, kernels, missing, next_steps
 from qgate.reporting.tables import STYLES, forms_table, layers_table, losers_table
-from qgate.reporting.text import KEPT_TOGETHER, encodable, is_drawable, printable
+from qgate.reporting.text import KEPT_TOGETHER, encodable, is_drawable, printable, spelled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["print_labelled", "print_result", "printed", "render"]
 
+T = TypeVar("T")
+
 _BELOW = ("speed", "time")  # of the footer: the one is drawn, the other stands below the sections
 
 
@@ -34,14 +36,17 @@ def render(result: Result, *, width: int = 80, color: bool = False, encoding: st
 
     What its `encoding` (None: UTF-8) has no characters for is drawn or spelled in ASCII.
     """
-    return printed(lambda console, glyphs: print_result(console, result, glyphs), width, color, encoding)
+    return printed(result, print_result, width, color, encoding)
 
 
-def printed(draw: Callable[[Console, Glyphs], None], width: int, color: bool, encoding: str | None) -> str:
-    """Give what `draw` prints as text, without the blanks that end its lines."""
+def printed(shown: T, draw: Callable[[Console, T, Glyphs], None], width: int, color: bool, encoding: str | None) -> str:
+    """Give what `draw` prints of what is shown, without the blanks that end its lines."""
     stream = io.StringIO()
     console = Console(file=stream, width=width, force_terminal=color, no_color=not color, legacy_windows=False)
-    draw(console, UNICODE if is_drawable(encoding) else ASCII)
+    if is_drawable(encoding):
+        draw(console, shown, UNICODE)
+    else:
+        draw(console, spelled(shown, encoding), ASCII)
     lines = (line.rstrip() for line in stream.getvalue().split("\n"))
     return encodable("\n".join(lines).rstrip("\n") + "\n", encoding)
 

@@ -61,7 +61,7 @@ def as_json(history: History) -> dict[str, Any]:
 
 def as_text(history: History, config: str, **terminal: Any) -> str:
     """Write each model's figures, drawn as lines, and the last runs; `terminal` is as `render` takes it."""
-    return printed(lambda console, glyphs: _print(console, history, config, glyphs), **terminal)
+    return printed(history, lambda console, shown, glyphs: _print(console, shown, config, glyphs), **terminal)
 
 
 def _run(run: Result) -> dict[str, Any]:
