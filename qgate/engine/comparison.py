@@ -75,6 +75,11 @@ class ChangedVerdict:
         """True where the verdict is another."""
         return self.before != self.after
 
+    @property
+    def has_moved(self) -> bool:
+        """True where the limit is another: then a verdict says nothing of the model alone."""
+        return None not in (self.limit_before, self.limit_after) and self.limit_before != self.limit_after
+
 
 @dataclass(frozen=True)
 class ChangedSlice:

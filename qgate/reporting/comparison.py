@@ -121,11 +121,13 @@ def _change(figure: ChangedFigure, unit: Unit) -> tuple[str, str]:
 
 def _remarks(one: ModelComparison) -> Iterator[tuple[str, str]]:
     for verdict in one.verdicts:
-        if verdict.is_changed:
+        change = f"{verdict.before or 'no verdict'} -> {verdict.after or 'no verdict'}"
+        if verdict.has_moved:
+            limits = f"{verdict.limit_before:g} -> {verdict.limit_after:g}"
+            yield "limit moved", f"{verdict.name}: {limits}{f'; {change}' if verdict.is_changed else ''}"
+        elif verdict.is_changed:
             label = "better" if verdict.after == "passed" else "worse" if verdict.before == "passed" else "verdict"
-            yield label, f"{verdict.name}: {verdict.before or 'no verdict'} -> {verdict.after or 'no verdict'}"
-        if None not in (verdict.limit_before, verdict.limit_after) and verdict.limit_before != verdict.limit_after:
-            yield "limit", f"{verdict.name}: {verdict.limit_before:g} -> {verdict.limit_after:g}"
+            yield label, f"{verdict.name}: {change}"
     reasons: dict[str, list[str]] = {}
     for figure in one.figures:
         if figure.differences:

@@ -64,6 +64,17 @@ def test_two_runs_side_by_side(project: Folder, qgate: Qgate) -> None:
     assert accuracy.split()[1:4] == ["1.0000", "0.5000", "-0.5000"]
 
 
+def test_a_verdict_by_another_limit_is_no_better(project: Folder, qgate: Qgate) -> None:
+    write_run(project, "main.json", status="failed")
+    write_run(project, "branch.json")
+    project.write("branch.json", project.text("branch.json").replace('"limit_value": 0.9', '"limit_value": 0.95'))
+
+    lines = qgate("report", "--compare", "main.json", "branch.json").out.splitlines()
+
+    assert "limit moved: accuracy max_drop: 0.9 -> 0.95; failed -> passed" in lines
+    assert not [line for line in lines if line.startswith("better")]
+
+
 def test_runs_that_cannot_be_compared_say_why(project: Folder, qgate: Qgate) -> None:
     write_run(project, "main.json")
     write_run(project, "branch.json", conditions={"data_sha256": "other"})
