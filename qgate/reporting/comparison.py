@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from qgate.engine.comparison import ChangedFigure, Comparison, ModelComparison
+    from qgate.engine.comparison import ChangedFigure, ChangedVerdict, Comparison, ModelComparison
     from qgate.reporting.figures import Unit
     from qgate.results import Result
 
@@ -120,24 +120,31 @@ def _change(figure: ChangedFigure, unit: Unit) -> tuple[str, str]:
 
 
 def _remarks(one: ModelComparison) -> Iterator[tuple[str, str]]:
-    for verdict in one.verdicts:
-        change = f"{verdict.before or 'no verdict'} -> {verdict.after or 'no verdict'}"
-        if verdict.has_moved:
-            limits = f"{verdict.limit_before:g} -> {verdict.limit_after:g}"
-            yield "limit moved", f"{verdict.name}: {limits}{f'; {change}' if verdict.is_changed else ''}"
-        elif verdict.is_changed:
-            label = "better" if verdict.after == "passed" else "worse" if verdict.before == "passed" else "verdict"
-            yield label, f"{verdict.name}: {change}"
-    reasons: dict[str, list[str]] = {}
-    for figure in one.figures:
-        if figure.differences:
-            reasons.setdefault(figure.differences, []).append(figure.name)
-    for reason, names in reasons.items():
-        yield "not comparable", f"{', '.join(names)}: {reason}"
+    yield from (remark for verdict in one.verdicts for remark in _about_verdict(verdict))
+    yield from (("not comparable", f"{', '.join(names)}: {reason}") for reason, names in _differences(one).items())
     moved = [figure for figure in one.figures if _has_moved(figure)]
     if moved:
         said = (f"{figure.name} {figure.float32_before:.4f} -> {figure.float32_after:.4f}" for figure in moved)
         yield "float32 is another", ", ".join(said)
+
+
+def _about_verdict(verdict: ChangedVerdict) -> Iterator[tuple[str, str]]:
+    change = f"{verdict.before or 'no verdict'} -> {verdict.after or 'no verdict'}"
+    if verdict.has_moved:
+        limits = f"{verdict.limit_before:g} -> {verdict.limit_after:g}"
+        yield "limit moved", f"{verdict.name}: {limits}{f'; {change}' if verdict.is_changed else ''}"
+    elif verdict.is_changed:
+        label = "better" if verdict.after == "passed" else "worse" if verdict.before == "passed" else "verdict"
+        yield label, f"{verdict.name}: {change}"
+
+
+def _differences(one: ModelComparison) -> dict[str, list[str]]:
+    """Give the reasons why figures are not comparable, and which."""
+    reasons: dict[str, list[str]] = {}
+    for figure in one.figures:
+        if figure.differences:
+            reasons.setdefault(figure.differences, []).append(figure.name)
+    return reasons
 
 
 def _has_moved(figure: ChangedFigure) -> bool:

@@ -150,10 +150,9 @@ def _losers(model: ModelResult) -> Iterator[str]:
 def _times(model: ModelResult) -> Iterator[str]:
     if timed := forms(model):
         yield _table_head(("form", "time", ""), names=1)
-        yield from (
-            _line((_escape(form.name), milliseconds(form.seconds), "compared with" if form.is_baseline else ""))
-            for form in timed
-        )
+        for form in timed:
+            said = "compared with" if form.is_baseline else ""
+            yield _line((_escape(form.name), milliseconds(form.seconds), said))
         yield ""
     if layers := slowest(model):
         yield _table_head(("most time is lost in", "float32", "int8"), names=1)
@@ -161,8 +160,7 @@ def _times(model: ModelResult) -> Iterator[str]:
             times = (optional(milliseconds, layer.get(arm)) for arm in ("float32", "int8"))
             yield _line((_escape(str(layer.get("layer"))), *times))
         yield ""
-    if ran := kernels(model):
-        yield f"- int8 ran by: {_escape(ran)}"
+    yield from ([f"- int8 ran by: {_escape(ran)}"] if (ran := kernels(model)) else [])
     yield from (f"- this run: {_escape(text)}" for label, text in footer(model) if label == "time")
 
 
