@@ -80,18 +80,18 @@ def _report_last(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from qgate.config.model import Settings
-    from qgate.engine.comparison import compare
-    from qgate.reporting.comparison import as_json, as_text
+    from qgate.engine.changes import compare
+    from qgate.reporting.changes import as_json, as_text
     from qgate.results import load_results
 
     before, after = (load_results(path) for path in options.compare)
     settings = _settings(options.config) if options.config.exists() else Settings()
     try:
-        comparison = compare(before, after, settings.confidence)
+        changes = compare(before, after, settings.confidence)
     except (KeyError, TypeError, ValueError) as error:
         raise ResultsError(f"cannot be compared ({error}); run both gates again", path=options.compare[1]) from None
     first, second = map(str, options.compare)
-    _show_or_write(options, as_json(comparison), lambda: as_text(comparison, (first, second), **_terminal()))
+    _show_or_write(options, as_json(changes), lambda: as_text(changes, (first, second), **_terminal()))
     return 0
 
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from qgate.blessed import measured_entries
 from qgate.reporting.bars import sparkline
-from qgate.reporting.comparison import run_label
+from qgate.reporting.changes import run_label
 from qgate.reporting.console import print_labelled, printed
 from qgate.reporting.figures import MISSING, optional, unit_of
 from qgate.reporting.rows import standing

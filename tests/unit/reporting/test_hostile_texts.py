@@ -13,9 +13,9 @@ from hostile import HOSTILE, hostile_result
 from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
-from qgate.engine.comparison import compare
+from qgate.engine.changes import compare
 from qgate.history import History
-from qgate.reporting.comparison import as_text as comparison_as_text
+from qgate.reporting.changes import as_text as changes_as_text
 from qgate.reporting.console import render
 from qgate.reporting.github import annotation_lines
 from qgate.reporting.gitlab import GitlabReporter
@@ -39,7 +39,7 @@ SGR = re.compile(r"\x1b\[[0-9;]*m")  # what colours are made of
 
 
 def as_compared(result: Result, **terminal: Any) -> str:
-    return comparison_as_text(compare(result, result, 0.95), ("a.json", "b.json"), **terminal)
+    return changes_as_text(compare(result, result, 0.95), ("a.json", "b.json"), **terminal)
 
 
 def as_history(result: Result, **terminal: Any) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from qgate.engine.comparison import ChangedFigure, ChangedVerdict, Comparison, ModelComparison
+    from qgate.engine.changes import ChangedFigure, ChangedVerdict, ModelChanges, RunChanges
     from qgate.reporting.figures import Unit
     from qgate.results import Result
 
@@ -30,15 +30,15 @@ _COMMIT = 10  # characters of a hash
 _MINUTES = 16  # characters of a time, to the minute
 
 
-def as_json(comparison: Comparison) -> dict[str, Any]:
+def as_json(changes: RunChanges) -> dict[str, Any]:
     """Give both runs, and of each model all figures with what their change is, all verdicts, and the worst slices."""
-    runs = {"before": _run(comparison.before), "after": _run(comparison.after)}
-    return {"schema_version": 1, **runs, "models": {name: _model(one) for name, one in comparison.models.items()}}
+    runs = {"before": _run(changes.before), "after": _run(changes.after)}
+    return {"schema_version": 1, **runs, "models": {name: _model(one) for name, one in changes.models.items()}}
 
 
-def as_text(comparison: Comparison, names: tuple[str, str], **terminal: Any) -> str:
+def as_text(changes: RunChanges, names: tuple[str, str], **terminal: Any) -> str:
     """Write what changed, then each model's figures; `names` are those of the runs, `terminal` as `render` takes it."""
-    return printed(comparison, lambda console, shown, _: _print(console, shown, names), **terminal)
+    return printed(changes, lambda console, shown, _: _print(console, shown, names), **terminal)
 
 
 def run_label(result: Result) -> tuple[str, str, str]:
@@ -53,31 +53,31 @@ def _run(result: Result) -> dict[str, Any]:
     return {"created": result.created, "git_commit": commit, "standing": standing(result)}
 
 
-def _model(one: ModelComparison) -> dict[str, Any]:
+def _model(one: ModelChanges) -> dict[str, Any]:
     figures = [{**asdict(figure), "conclusion": figure.conclusion} for figure in one.figures]
     verdicts = [{**asdict(verdict), "is_changed": verdict.is_changed} for verdict in one.verdicts]
     return {**asdict(one), "figures": figures, "verdicts": verdicts}
 
 
-def _print(console: Console, comparison: Comparison, names: tuple[str, str]) -> None:
-    print_labelled(console, "qgate:", _headline(comparison))
-    for number, name, result in zip("12", names, (comparison.before, comparison.after), strict=True):
+def _print(console: Console, changes: RunChanges, names: tuple[str, str]) -> None:
+    print_labelled(console, "qgate:", _headline(changes))
+    for number, name, result in zip("12", names, (changes.before, changes.after), strict=True):
         when, commit, stands = run_label(result)
         print_labelled(console, number, f"{name}: {when}{commit and f', commit {commit}'}, {stands}")
-    for name, one in comparison.models.items():
+    for name, one in changes.models.items():
         console.print()
         print_labelled(console, f"{printable(name)}:", _said(one), "bold")
         _print_model(console, one)
 
 
-def _headline(comparison: Comparison) -> str:
-    verdicts = [verdict for one in comparison.models.values() for verdict in one.verdicts]
+def _headline(changes: RunChanges) -> str:
+    verdicts = [verdict for one in changes.models.values() for verdict in one.verdicts]
     changed = [verdict for verdict in verdicts if verdict.is_changed]
-    counted = Counter(figure.conclusion for one in comparison.models.values() for figure in one.figures)
+    counted = Counter(figure.conclusion for one in changes.models.values() for figure in one.figures)
     return f"{len(changed)} of {len(verdicts)} verdicts changed; figures: {_counts(counted)}"
 
 
-def _said(one: ModelComparison) -> str:
+def _said(one: ModelChanges) -> str:
     if one.only_in:
         return f"only in run {one.only_in}"
     return _counts(Counter(figure.conclusion for figure in one.figures))
@@ -87,7 +87,7 @@ def _counts(counted: Counter[Any]) -> str:
     return ", ".join(f"{count} {conclusion}" for conclusion, count in counted.items()) or "none"
 
 
-def _print_model(console: Console, one: ModelComparison) -> None:
+def _print_model(console: Console, one: ModelChanges) -> None:
     if one.figures:
         console.print(_figures(one.figures))
     for label, text in _remarks(one):
@@ -119,7 +119,7 @@ def _change(figure: ChangedFigure, unit: Unit) -> tuple[str, str]:
     return f"{'-' if change < 0 else '+'}{unit.measured(abs(change))}", between(unit, interval)
 
 
-def _remarks(one: ModelComparison) -> Iterator[tuple[str, str]]:
+def _remarks(one: ModelChanges) -> Iterator[tuple[str, str]]:
     yield from (remark for verdict in one.verdicts for remark in _about_verdict(verdict))
     yield from (("not comparable", f"{', '.join(names)}: {reason}") for reason, names in _differences(one).items())
     moved = [figure for figure in one.figures if _has_moved(figure)]
@@ -138,7 +138,7 @@ def _about_verdict(verdict: ChangedVerdict) -> Iterator[tuple[str, str]]:
         yield label, f"{verdict.name}: {change}"
 
 
-def _differences(one: ModelComparison) -> dict[str, list[str]]:
+def _differences(one: ModelChanges) -> dict[str, list[str]]:
     """Give the reasons why figures are not comparable, and which."""
     reasons: dict[str, list[str]] = {}
     for figure in one.figures:
@@ -154,7 +154,7 @@ def _has_moved(figure: ChangedFigure) -> bool:
     return is_accuracy and not figure.differences and None not in values and values[0] != values[1]
 
 
-def _slices(one: ModelComparison) -> Table:
+def _slices(one: ModelChanges) -> Table:
     table = new_table()
     add_columns(table, "int8 got worse in", "1", "2", "worse by", "targets")
     for item in one.slices:

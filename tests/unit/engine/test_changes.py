@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from qgate.engine.comparison import ChangedFigure, Comparison, compare
+from qgate.engine.changes import ChangedFigure, RunChanges, compare
 from qgate.resampled import encode
 from qgate.results import ModelResult, Result, Verdict
 
@@ -47,8 +47,8 @@ def result(metrics: Mapping[str, Any], *verdicts: Verdict, **conditions: Any) ->
     return Result("0", "2026-01-01T00:00:00+00:00", "", {}, {"net": model})
 
 
-def changed(comparison: Comparison, name: str) -> ChangedFigure:
-    (figure,) = [figure for figure in comparison.models["net"].figures if figure.name == name]
+def changed(changes: RunChanges, name: str) -> ChangedFigure:
+    (figure,) = [figure for figure in changes.models["net"].figures if figure.name == name]
     return figure
 
 
@@ -113,10 +113,10 @@ def test_what_was_measured_otherwise_is_not_compared(conditions: Any, difference
         "size_reduction": {"baseline": 4, "candidate": 1, "value": 0.75},
     }
 
-    comparison = compare(result(metrics), result(metrics, **conditions), 0.95)
+    changes = compare(result(metrics), result(metrics, **conditions), 0.95)
 
-    assert {figure.name: figure.differences for figure in comparison.models["net"].figures} == differences
-    conclusions = {figure.name: figure.conclusion for figure in comparison.models["net"].figures}
+    assert {figure.name: figure.differences for figure in changes.models["net"].figures} == differences
+    conclusions = {figure.name: figure.conclusion for figure in changes.models["net"].figures}
     assert [conclusions[name] == "not comparable" for name in differences] == [
         bool(why) for why in differences.values()
     ]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qgate.blessed import Entry
     from qgate.results import Interval, ModelResult, Result, Status, Verdict
 
-__all__ = ["ChangedFigure", "ChangedSlice", "ChangedVerdict", "Comparison", "Conclusion", "ModelComparison", "compare"]
+__all__ = ["ChangedFigure", "ChangedSlice", "ChangedVerdict", "Conclusion", "ModelChanges", "RunChanges", "compare"]
 
 _WORST_SLICES = 5
 
@@ -94,7 +94,7 @@ class ChangedSlice:
 
 
 @dataclass(frozen=True)
-class ModelComparison:
+class ModelChanges:
     """One model in two runs; `slices` are those that got worse, `only_in` is the run (1 or 2) that alone has it."""
 
     figures: tuple[ChangedFigure, ...]
@@ -104,28 +104,28 @@ class ModelComparison:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RunChanges:
     """Two runs, and each model that one of them has."""
 
     before: Result
     after: Result
-    models: dict[str, ModelComparison]
+    models: dict[str, ModelChanges]
 
 
-def compare(before: Result, after: Result, confidence: float) -> Comparison:
+def compare(before: Result, after: Result, confidence: float) -> RunChanges:
     """Compare two runs, figure by figure. Where both keep their resamples of the same data, as a pair."""
     names = dict.fromkeys((*before.models, *after.models))
     models = {name: _compare_models(before.models.get(name), after.models.get(name), confidence) for name in names}
-    return Comparison(before, after, models)
+    return RunChanges(before, after, models)
 
 
-def _compare_models(before: ModelResult | None, after: ModelResult | None, confidence: float) -> ModelComparison:
+def _compare_models(before: ModelResult | None, after: ModelResult | None, confidence: float) -> ModelChanges:
     only_in: Literal[1, 2] | None = 2 if before is None else 1 if after is None else None
     figures = tuple(_figures(before, after, confidence))
     comparable = [figure.metric for figure in figures if figure.worse_by is not None]
     slices = [one for metric in dict.fromkeys(comparable) for one in _slices(metric, before, after)]
     worst = tuple(sorted(slices, key=lambda one: -one.worse_by)[:_WORST_SLICES])
-    return ModelComparison(figures, tuple(_verdicts(before, after)), worst, only_in)
+    return ModelChanges(figures, tuple(_verdicts(before, after)), worst, only_in)
 
 
 def _figures(before: ModelResult | None, after: ModelResult | None, confidence: float) -> Iterator[ChangedFigure]:
