@@ -61,13 +61,17 @@ class Entry:
     created: str | None = field(default=None, compare=False)
     git_commit: str | None = field(default=None, compare=False)
 
-    def why_not_comparable(self, conditions: Mapping[str, Any]) -> str:
+    def differences(self, conditions: Mapping[str, Any]) -> str:
         """Say in which respects the entry was measured otherwise; "" where it is comparable."""
         keys = dict.fromkeys((*self.conditions, *conditions))
         differing = [key for key in keys if self.conditions.get(key, _UNSAID) != conditions.get(key, _UNSAID)]
-        if not differing:
+        return " and ".join(_IN_WORDS.get(key, key) for key in differing)
+
+    def why_not_comparable(self, conditions: Mapping[str, Any]) -> str:
+        """Say why a value measured under `conditions` cannot be held to the entry; "" where it can."""
+        named = self.differences(conditions)
+        if not named:
             return ""
-        named = " and ".join(_IN_WORDS.get(key, key) for key in differing)
         return f"not comparable: the blessed value is of {named}; measure it here and bless that: {HOW_TO_BLESS}"
 
 

@@ -59,7 +59,8 @@ def qgate_register_backends() -> tuple[type[Backend], ...]:
 @hookimpl
 def qgate_register_reporters() -> tuple[type[Reporter], ...]:
     """Register `json`, `markdown` and `gitlab`."""
-    from qgate.reporting.formats import JsonReporter, MarkdownReporter
+    from qgate.reporting.formats import JsonReporter
     from qgate.reporting.gitlab import GitlabReporter
+    from qgate.reporting.markdown import MarkdownReporter
 
     return (JsonReporter, MarkdownReporter, GitlabReporter)

@@ -85,6 +85,15 @@ def _add_report(parsers: _Commands) -> None:
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", dest="format", action="store_const", const="json", help="print the result as JSON")
     form.add_argument("--format", metavar="FORMAT", help="a report format: json, markdown, a plugin's")
+    other = command.add_mutually_exclusive_group()
+    other.add_argument(
+        "--compare",
+        metavar=("A.json", "B.json"),
+        nargs=2,
+        type=Path,
+        help="show what changed between two results.json",
+    )
+    other.add_argument("--history", action="store_true", help="show the figures and verdicts of the runs so far")
     command.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there; needs --format or --json")
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qgate.errors import ArtifactError, ConfigError, QGateError
+from qgate.errors import ArtifactError, ConfigError, QGateError, ResultsError
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +39,7 @@ def check(options: argparse.Namespace) -> int:
         _run(gate)
     result = gate.result()
     try:
-        gate.save()
+        gate.save(result)
     finally:  # what took minutes to find is shown, also where it cannot be saved
         _show(result, as_json=options.json)
     for report in reports:
@@ -51,13 +51,21 @@ def check(options: argparse.Namespace) -> int:
 
 
 def report(options: argparse.Namespace) -> int:
-    """Show the last run's result."""
+    """Show the last run's result, what changed between two runs, or the runs so far."""
+    if options.output and not options.format:
+        raise QGateError("--output needs --format or --json")
+    if options.compare or options.history:
+        if options.format not in (None, "json"):
+            raise QGateError(f"--{'compare' if options.compare else 'history'} is shown as text, or with --json")
+        return _compare(options) if options.compare else _history(options)
+    return _report_last(options)
+
+
+def _report_last(options: argparse.Namespace) -> int:
     from qgate.config.document import parse
     from qgate.reporting.formats import Report
     from qgate.results import load_results
 
-    if options.output and not options.format:
-        raise QGateError("--output needs --format or --json")
     result = load_results(_settings(options.config).results).compared_with_disk(options.config.absolute().parent)
     if options.format:
         with _others_off_stdout(options.format == "json"):
@@ -68,6 +76,49 @@ def report(options: argparse.Namespace) -> int:
     if parse(options.config).sha256 != result.config_sha256:
         sys.stderr.write(f"qgate: {options.config} has changed since this run; run the gate again\n")
     return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from qgate.config.model import Settings
+    from qgate.engine.changes import compare
+    from qgate.reporting.changes import as_json, as_text
+    from qgate.results import load_results
+
+    before, after = (load_results(path) for path in options.compare)
+    settings = _settings(options.config) if options.config.exists() else Settings()
+    try:
+        changes = compare(before, after, settings.confidence)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(f"cannot be compared ({error}); run both gates again", path=options.compare[1]) from None
+    first, second = map(str, options.compare)
+    _show_or_write(options, as_json(changes), lambda: as_text(changes, (first, second), **_terminal()))
+    return 0
+
+
+def _history(options: argparse.Namespace) -> int:
+    from qgate.environment import repository_path
+    from qgate.history import load_history
+    from qgate.reporting.history import as_json, as_text
+
+    history = load_history(_settings(options.config).results, repository_path(options.config))
+    if not history.runs:
+        raise ResultsError("no runs yet; run `qgate check` or `pytest --qgate` first", path=options.config)
+    _show_or_write(options, as_json(history), lambda: as_text(history, str(options.config), **_terminal()))
+    return 0
+
+
+def _show_or_write(options: argparse.Namespace, document: Any, text: Callable[[], str]) -> None:
+    """Show `text`, or, where JSON is wanted, write `document` to the chosen place."""
+    from qgate.reporting.formats import write_text
+    from qgate.results import finite
+
+    if not options.format:
+        sys.stdout.write(text())
+        return
+    try:
+        write_text(json.dumps(finite(document), indent=2, allow_nan=False) + "\n", options.output)
+    except OSError as error:
+        raise QGateError(f"cannot be written: {error.strerror or error}", path=options.output) from error
 
 
 def init(options: argparse.Namespace) -> int:
@@ -179,7 +230,7 @@ def tune(options: argparse.Namespace) -> int:
         _run(gate)
     result = gate.result()
     try:
-        gate.save()
+        gate.save(result)
     finally:
         if options.json:
             tuned = {name: as_json(one) for name, one in found.items()}
@@ -274,9 +325,14 @@ def _show(result: Result, *, as_json: bool = False) -> None:
         return
     from qgate.reporting.console import render
 
+    sys.stdout.write(render(result, **_terminal()))
+
+
+def _terminal() -> dict[str, Any]:
+    """Describe what standard output is, as `render` takes it."""
     console = _console()
     color = console.color_system is not None and not console.no_color
-    sys.stdout.write(render(result, width=console.width, color=color))
+    return {"width": console.width, "color": color, "encoding": sys.stdout.encoding}
 
 
 def _console() -> Console:

@@ -13,7 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Output", "artifact_output", "blessed_output", "config_output", "results_output", "trials_output"]
+__all__ = [
+    "Output",
+    "artifact_output",
+    "blessed_output",
+    "config_output",
+    "history_output",
+    "results_output",
+    "trials_output",
+]
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,12 @@ def results_output(path: Path) -> Output:
     """Describe `results.json`."""
     remedy = "name a file that can be written as `results` in [qgate]"
     return Output(path, ResultsError, "the results cannot be written", remedy)
+
+
+def history_output(path: Path) -> Output:
+    """Describe a run's file in the history."""
+    remedy = "name a file that can be written as `results` in [qgate]: the runs so far are kept beside it"
+    return Output(path, ResultsError, "the history cannot be written", remedy)
 
 
 def blessed_output(path: Path) -> Output:

@@ -8,8 +8,8 @@ from urllib.parse import quote
 
 import pytest
 
-from qgate.config.document import shown
 from qgate.errors import QGateError
+from qgate.reporting.places import one_line
 from qgate.results import table_name
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class LimitItem(pytest.Item):
         """Say in one line where the limit is written and why it does not hold."""
         if not isinstance(excinfo.value, LimitMissedError):
             return super().repr_failure(excinfo, style)
-        return str(QGateError(f"{self.name}: {excinfo.value}", path=shown(self.path), line=self.limit.line))
+        return one_line(QGateError(f"{self.name}: {excinfo.value}", path=self.path, line=self.limit.line))
 
     def reportinfo(self) -> tuple[os.PathLike[str] | str, int | None, str]:
         """Point at the limit's line in `qgate.toml`."""

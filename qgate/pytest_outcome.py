@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,7 @@ class Outcome:
     def save(self, reports: Sequence[Report]) -> None:
         """Write what was found to each of its places; an error at one keeps it from no other."""
         if self.is_judged:
-            self._try(lambda: self._result.save(self._gate.config.qgate.results))
+            self._try(lambda: self._gate.save(self._result))
         if self.is_judged and self._config.getoption("qgate_update_blessed"):
             self._try(self._bless)
         for report in reports:
@@ -64,7 +65,8 @@ class Outcome:
 
         writer = self._config.get_terminal_writer()
         terminal.section("qgate")
-        terminal.write(render(self._result, width=writer.fullwidth, color=writer.hasmarkup))
+        encoding = sys.__stdout__.encoding if sys.__stdout__ else None  # pytest's writer spells all or nothing in ASCII
+        terminal.write(render(self._result, width=writer.fullwidth, color=writer.hasmarkup, encoding=encoding))
         self._show_blessed(terminal)
         for report in reports:
             if report.destination is None:

@@ -146,7 +146,7 @@ class Result:
 
     def to_json(self) -> str:
         """Give the JSON text of `results.json`; numbers that are not finite become null."""
-        return json.dumps(_finite(asdict(self)), indent=2, allow_nan=False) + "\n"
+        return json.dumps(finite(asdict(self)), indent=2, allow_nan=False) + "\n"
 
     def save(self, path: Path) -> None:
         """Write `results.json` atomically. Raises `ResultsError` where that cannot be done."""
@@ -227,11 +227,12 @@ def read_interval(value: list[float | None] | None) -> Interval | None:
     return low, high
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Give plain values with null in the place of numbers that are not finite."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

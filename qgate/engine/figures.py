@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgate.errors import DataError
+from qgate.losers import losers
 from qgate.resampled import encode
 from qgate.statistics import bootstrap_interval, resamples
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["Comparison", "size_figures"]
 
 _GROUPS = 100
+_WORST_SLICES = 5  # of a kind; an interval of each of a thousand slices would take minutes
 
 Figures = dict[str, Any]
 Where = dict[str, str]
@@ -39,19 +41,27 @@ class Comparison:
     def figures(self, limited_slices: Iterable[Where] = ()) -> Figures:
         """Give both arms' values, the drop (positive where int8 is worse), and the same for every slice with targets.
 
-        The whole metric and the slices that a limit names have intervals. Raises `DataError` where the metric saw no
-        sample.
+        The whole metric, the slices that a limit names and those that lost most have intervals. Raises `DataError`
+        where the metric saw no sample.
         """
         if not self.num_samples:
             raise DataError(f'metric "{self.baseline.name}" saw no sample')
         slices = {
-            kind: {value: self._slice({kind: value}) for value in values if self.baseline.support({kind: value})}
+            kind: self._with_intervals(
+                kind, {value: self._slice({kind: value}) for value in values if self.baseline.support({kind: value})}
+            )
             for kind, values in self.baseline.slices().items()
         }
         limited = [
             {"where": where, "support": self._support(where), **self._with_spread(where)} for where in limited_slices
         ]
         return {**self._with_spread(None), "slices": slices, "limited_slices": limited}
+
+    def _with_intervals(self, kind: str, slices: dict[str, Figures]) -> dict[str, Figures]:
+        """Give the slices of a kind, those that lost most with the interval of their drop."""
+        for name, _ in losers(slices, _WORST_SLICES):
+            slices[name]["drop_interval"] = self._with_spread({kind: name})["drop_interval"]
+        return slices
 
     def _slice(self, where: Where) -> Figures:
         return {**self._point(where), "support": self._support(where)}

@@ -17,7 +17,8 @@ from qgate.config.reader import bind, plugin_modules
 from qgate.engine.progress import Silent
 from qgate.environment import describe_environment, repository_path
 from qgate.errors import ConfigError
-from qgate.outputs import artifact_output, blessed_output, results_output
+from qgate.history import history_folder, record
+from qgate.outputs import artifact_output, blessed_output, history_output, results_output
 from qgate.plugins import load_registry
 from qgate.results import Result
 
@@ -144,9 +145,13 @@ class Gate:
         path = repository_path(self.config.path)
         return Result(__version__, created, self.config.sha256, self.environment, dict(self._results), config_path=path)
 
-    def save(self) -> None:
-        """Write `result` to where `[qgate] results` says, atomically."""
-        self.result().save(self.config.qgate.results)
+    def save(self, result: Result) -> None:
+        """Write `result` to where `[qgate] results` says, and a short form of it to the history beside it.
+
+        Each file is written atomically. Raises `ResultsError`.
+        """
+        result.save(self.config.qgate.results)
+        record(self.config.qgate.results, result)
 
     def save_blessed(self, result: Result) -> list[Change]:
         """Bless what `result` measured, write the file atomically, and give what changed. Raises `ResultsError`."""
@@ -171,6 +176,7 @@ class Gate:
         for model in self.models:
             yield artifact_output(settings.artifacts / f"{model.name}.pt")
         yield results_output(settings.results)
+        yield history_output(history_folder(settings.results) / "run.json")
         if self._update_blessed:
             yield blessed_output(settings.blessed)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qgate.losers import losers
+
 if TYPE_CHECKING:
     from qgate.config.model import ThresholdConfig
     from qgate.results import Interval
 
 __all__ = ["Finding", "say_lost", "say_missed", "say_unsettled"]
 
-_NAMED_SLICES_SUPPORT = 10  # a slice of fewer targets is not worth naming
 # A slice is lost where int8 keeps less than this share of what float32 can do; both must be more than chance.
 _LOST_SHARE, _LOST_SUPPORT, _LOST_BASELINE = 0.1, 20, 0.1
 
@@ -168,10 +169,7 @@ def _milliseconds(seconds: float) -> str:
 def _losers(finding: Finding) -> str:
     """Name the slice of each kind that lost most."""
     slices = finding.figures.get("slices", {}) if finding.limit == "max_drop" else {}
-    worst = []
-    for kind, values in slices.items():
-        dropped = {name: item["drop"] for name, item in values.items() if item["support"] >= _NAMED_SLICES_SUPPORT}
-        if dropped:
-            name = max(dropped, key=lambda name: dropped[name])
-            worst.append(f"{kind} {name} {dropped[name]:+.4f}")
+    worst = [
+        f"{kind} {name} {item['drop']:+.4f}" for kind, values in slices.items() for name, item in losers(values, 1)
+    ]
     return f"; greatest drop by {', '.join(worst)}" if worst else ""

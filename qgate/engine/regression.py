@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qgate.blessed import Entry
     from qgate.results import Interval
 
-__all__ = ["with_regressions"]
+__all__ = ["regression", "with_regressions"]
 
 Figures = dict[str, Any]
 
@@ -42,7 +42,7 @@ def with_regressions(
         reason = entry.why_not_comparable(conditions_of(figures, conditions))
         if reason:
             return {**figures, "not_comparable": reason}
-        return {**figures, **_regression(figures, entry, confidence)}
+        return {**figures, **regression(figures, entry, confidence)}
 
     return {metric: _everywhere(metric, figures, compared) for metric, figures in metrics.items()}
 
@@ -61,16 +61,17 @@ def _unchanged(figures: Figures) -> Figures:
     return {"blessed": value, "regression": 0.0, "regression_interval": (0.0, 0.0) if is_known else None}
 
 
-def _regression(figures: Figures, entry: Entry, confidence: float) -> Figures:
+def regression(figures: Figures, entry: Entry, confidence: float) -> Figures:
+    """Give `blessed`, `regression` and `regression_interval` of figures that are comparable with an entry."""
     value, sign = _value(figures), 1 if figures.get("higher_is_better", True) else -1
-    regression = None if value is None else sign * (entry.value - value)
+    worse_by = None if value is None else sign * (entry.value - value)
     interval: Interval | None = None
     if figures.get("resampled") and entry.resampled:
         resampled = sign * (decode(entry.resampled) - decode(figures["resampled"]))
-        interval = bootstrap_interval(resampled, regression, figures["samples"], confidence)
+        interval = bootstrap_interval(resampled, worse_by, figures["samples"], confidence)
     elif figures.get("interval") and entry.interval:
         interval = _interval_of_difference(entry.value, entry.interval, figures["value"], figures["interval"])
-    return {"blessed": entry.value, "regression": regression, "regression_interval": interval}
+    return {"blessed": entry.value, "regression": worse_by, "regression_interval": interval}
 
 
 def _value(figures: Figures) -> float | None:

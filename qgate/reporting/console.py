@@ -1,90 +1,129 @@
-"""The table that `qgate report`, `qgate check` and `pytest --qgate` end with."""
+"""What `qgate report`, `qgate check` and `pytest --qgate` end with: the verdict first, then why, and what to do."""
 
 from __future__ import annotations
 
 import io
 import textwrap
-from dataclasses import astuple
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
-from qgate.reporting.rows import HEADINGS, KEPT_TOGETHER, caption, footer, headline, models_worst_first, rows
+from qgate.reporting.bars import ASCII, UNICODE
+from qgate.reporting.limits import fitting_table
+from qgate.reporting.rows import caption, footer, headline, models_worst_first, standing
+from qgate.reporting.sections import against_blessed, kernels, missing, next_steps
+from qgate.reporting.tables import STYLES, forms_table, layers_table, losers_table
+from qgate.reporting.text import KEPT_TOGETHER, encodable, is_drawable, printable, spelled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator
 
+    from rich.table import Table
+
+    from qgate.reporting.bars import Glyphs
     from qgate.results import ModelResult, Result
 
-_UNLIMITED = 10_000
-_MARGIN = HEADINGS.index("margin")
-_STYLES = {
-    "passed": "green",
-    **dict.fromkeys(("failed", "error"), "bold red"),
-    **dict.fromkeys(("inconclusive", "partial", "note"), "yellow"),
-}
+__all__ = ["print_labelled", "print_result", "printed", "render"]
+
+T = TypeVar("T")
+
+_BELOW = ("speed", "time")  # of the footer: the one is drawn, the other stands below the sections
 
 
-def render(result: Result, *, width: int = 80, color: bool = False) -> str:
-    """Give the verdict, then a table a model, the worst first, as text for `width` columns."""
+def render(result: Result, *, width: int = 80, color: bool = False, encoding: str | None = None) -> str:
+    """Give the verdict, then each model, the worst first, as text for a terminal of `width` columns.
+
+    What its `encoding` (None: UTF-8) has no characters for is drawn or spelled in ASCII.
+    """
+    return printed(result, print_result, width, color, encoding)
+
+
+def printed(shown: T, draw: Callable[[Console, T, Glyphs], None], width: int, color: bool, encoding: str | None) -> str:
+    """Give what `draw` prints of what is shown, without the blanks that end its lines."""
     stream = io.StringIO()
-    _print(Console(file=stream, width=width, force_terminal=color, no_color=not color), result)
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    console = Console(file=stream, width=width, force_terminal=color, no_color=not color, legacy_windows=False)
+    if is_drawable(encoding):
+        draw(console, shown, UNICODE)
+    else:
+        draw(console, spelled(shown, encoding), ASCII)
+    lines = (line.rstrip() for line in stream.getvalue().split("\n"))
+    return encodable("\n".join(lines).rstrip("\n") + "\n", encoding)
 
 
-def _print(console: Console, result: Result) -> None:
+def print_result(console: Console, result: Result, glyphs: Glyphs) -> None:
+    """Print a result on a console, drawn with `glyphs`."""
     label, _, line = headline(result).partition(" ")
-    status = line.partition(",")[0].lower()
-    _print_labelled(console, label, line, _STYLES.get(status, ""))
+    print_labelled(console, label, line, STYLES[standing(result).lower()], head=standing(result))
     if result.not_judged:
-        _print_labelled(console, "not judged:", "; ".join(result.not_judged), "yellow")
+        print_labelled(console, "not judged:", "; ".join(result.not_judged), "yellow")
     for name, model in models_worst_first(result):
         console.print()
-        _print_model(console, name, model)
+        _print_model(console, name, model, glyphs)
 
 
-def _print_model(console: Console, name: str, model: ModelResult) -> None:
-    console.print(Text(caption(name, model)))
-    if model.verdicts:
-        console.print(_fitting_table(console, model))
-    for label, text in footer(model):
-        _print_labelled(console, f"{label}:", text, _STYLES.get(label, ""))
+def print_labelled(console: Console, label: str, text: str, style: str = "", *, head: str = "") -> None:
+    """Print `text` after a label, wrapped below itself between words; a path stays whole.
 
-
-def _print_labelled(console: Console, label: str, text: str, style: str) -> None:
-    """Print `text` after a label in `style`, wrapped below itself between words; a path stays whole."""
-    indent = " " * (len(label) + 1)
+    `style` is that of the label, and of `head`, with which the text begins.
+    """
     wrapped = textwrap.wrap(
-        f"{label} {text}",
+        f"{label} {printable(text)}",
         console.width,
-        subsequent_indent=indent,
+        subsequent_indent=" " * min(len(label) + 1, console.width // 3),
         break_long_words=False,
         break_on_hyphens=False,
     )
     content = Text("\n".join(wrapped).replace(KEPT_TOGETHER, " "))
-    content.stylize(style, 0, len(label))
+    content.stylize(style, 0, len(f"{label} {head}"))
     console.print(content, soft_wrap=True)
 
 
-def _fitting_table(console: Console, model: ModelResult) -> Table:
-    """Give the table, without the margins where it would be too wide: they can be seen from the other figures."""
-    every = range(len(HEADINGS))
-    table = _table(model, every)
-    unlimited = console.options.update(max_width=_UNLIMITED)
-    if Measurement.get(console, unlimited, table).maximum <= console.width:
-        return table
-    return _table(model, [column for column in every if column != _MARGIN])
+def _legend(console: Console, glyphs: Glyphs) -> None:
+    """Say what the characters of a bar are."""
+    interval = f"{glyphs.low}{glyphs.between}{glyphs.high}"
+    said = f"{glyphs.measured} measured, {interval} its interval, {glyphs.limit} the limit, {glyphs.beyond} beyond it"
+    console.print(Text(said, style="dim"), soft_wrap=True)
 
 
-def _table(model: ModelResult, columns: Sequence[int]) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    for column in columns:
-        is_text = column in (0, len(HEADINGS) - 1)
-        table.add_column(HEADINGS[column], justify="left" if is_text else "right", no_wrap=column > 0, overflow="fold")
-    for row in rows(model):
-        cells = astuple(row)
-        table.add_row(*(Text(cells[column], style=_STYLES.get(cells[column], "")) for column in columns))
-    return table
+def _print_model(console: Console, name: str, model: ModelResult, glyphs: Glyphs) -> None:
+    print_labelled(console, *_split(caption(name, model)), "bold")
+    if lacking := missing(model):
+        print_labelled(console, "missing:", lacking, STYLES["missing"])
+    if model.verdicts:
+        console.print(fitting_table(console, model, glyphs))
+    if any(verdict.measured is not None for verdict in model.verdicts):
+        _legend(console, glyphs)
+    for label, text in _remarks(model):
+        print_labelled(console, f"{label}:", text, STYLES.get(label, ""))
+    width = console.width
+    for table in (losers_table(model, glyphs, width), forms_table(model, glyphs, width), layers_table(model)):
+        _print_section(console, table)
+    for label, text in _foot(name, model):
+        print_labelled(console, f"{label}:", text, STYLES.get(label, ""))
+
+
+def _remarks(model: ModelResult) -> Iterator[tuple[str, str]]:
+    """Give what is said right below the limits: how int8 differs from the blessed one, notes, and reasons."""
+    changes = ((metric, against_blessed(metric, figures)) for metric, figures in model.metrics.items())
+    if said := ", ".join(f"{metric} {change}" for metric, change in changes if change):
+        yield "against blessed", said
+    yield from ((label, text) for label, text in footer(model) if label not in _BELOW)
+
+
+def _foot(name: str, model: ModelResult) -> Iterator[tuple[str, str]]:
+    if ran := kernels(model):
+        yield "int8 ran by", ran
+    yield from ((label, text) for label, text in footer(model) if label == "time")
+    yield from (("next", step) for step in next_steps(name, model))
+
+
+def _print_section(console: Console, table: Table | None) -> None:
+    if table is not None:
+        console.print()
+        console.print(table)
+
+
+def _split(line: str) -> tuple[str, str]:
+    label, _, text = printable(line).rpartition(": ")
+    return f"{label}:", text

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qgate.results import Interval
+
 MISSING = "-"
 
 
@@ -58,6 +60,11 @@ def seconds(value: float) -> str:
 def optional(write: Callable[[float], str], value: float | None) -> str:
     """Write `value`, or a dash where there is none."""
     return MISSING if value is None or math.isnan(value) else write(value)
+
+
+def between(unit: Unit, interval: Interval | None) -> str:
+    """Write an interval, "" where there is none."""
+    return f"{unit.measured(interval[0])}..{unit.measured(interval[1])}" if interval else ""
 
 
 def _plain(value: float) -> str:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from qgate.errors import QGateError
 from qgate.files import write_atomically
-from qgate.reporting.rows import HEADINGS, KEPT_TOGETHER, caption, footer, headline, models_worst_first, rows
+from qgate.reporting.text import encodable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from qgate.plugins import Registry
     from qgate.protocols import Reporter
-    from qgate.results import ModelResult, Result
+    from qgate.results import Result
 
 
 class JsonReporter:
@@ -27,16 +25,6 @@ class JsonReporter:
     def write(self, result: Result, destination: Path | None) -> None:
         """Write `result` as JSON."""
         write_text(result.to_json(), destination)
-
-
-class MarkdownReporter:
-    """A table a model, for a comment on a merge request."""
-
-    name: ClassVar[str] = "markdown"
-
-    def write(self, result: Result, destination: Path | None) -> None:
-        """Write `result` as GitHub-flavoured Markdown."""
-        write_text(markdown(result), destination)
 
 
 @dataclass(frozen=True)
@@ -64,43 +52,7 @@ class Report:
 def write_text(text: str, destination: Path | None) -> None:
     """Write `text` to a file, atomically, or to standard output. Raises `OSError`."""
     if destination is None:
-        sys.stdout.write(text)
+        sys.stdout.write(encodable(text, sys.stdout.encoding))
         sys.stdout.flush()
     else:
         write_atomically(destination, text.encode())
-
-
-def markdown(result: Result) -> str:
-    """Give a result as GitHub-flavoured Markdown."""
-    return "\n".join(_markdown(result)) + "\n"
-
-
-def _markdown(result: Result) -> Iterator[str]:
-    yield f"### {_escape(headline(result))}"
-    if result.not_judged:
-        yield from ("", f"not judged: {_escape('; '.join(result.not_judged))}")
-    for name, model in models_worst_first(result):
-        yield ""
-        yield from _markdown_model(name, model)
-
-
-def _markdown_model(name: str, model: ModelResult) -> Iterator[str]:
-    yield _escape(caption(name, model))
-    yield ""
-    yield _line(HEADINGS)
-    yield _line(("---", *["---:"] * (len(HEADINGS) - 2), "---"))
-    for row in rows(model):
-        *cells, status = (_escape(cell) for cell in astuple(row))
-        yield _line((*cells, status if status == "passed" else f"**{status}**"))
-    yield ""
-    yield from (f"- {label}: {_escape(text)}" for label, text in footer(model))
-
-
-def _line(cells: tuple[str, ...]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _escape(text: str) -> str:
-    for character in "\\|_*<>[]`":
-        text = text.replace(character, f"\\{character}")
-    return text.replace(KEPT_TOGETHER, " ")

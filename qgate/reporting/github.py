@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from qgate.errors import QGateError
-from qgate.reporting.formats import markdown
+from qgate.reporting.markdown import markdown
+from qgate.reporting.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -61,4 +62,4 @@ def _properties(place: Mapping[str, str | int | None]) -> str:
 
 
 def _escape(text: str, table: dict[str, str]) -> str:
-    return "".join(table.get(char, char) for char in text)
+    return "".join(table.get(char) or printable(char) for char in text)

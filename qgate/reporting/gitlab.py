@@ -57,4 +57,4 @@ def _not_judged(limit: str, path: str) -> dict[str, Any]:
 
 def _fingerprint(path: str, name: str) -> str:
     """Identify a finding, the same in every run."""
-    return hashlib.sha256(f"{path}: {name}".encode()).hexdigest()
+    return hashlib.sha256(f"{path}: {name}".encode(errors="surrogatepass")).hexdigest()

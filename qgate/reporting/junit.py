@@ -7,6 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from qgate.reporting.rows import figures_of
+from qgate.reporting.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -56,12 +57,16 @@ def run_properties(result: Result) -> list[tuple[str, object]]:
 
 
 def _flat(figures: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, object]]:
-    """Give numbers and strings as they are, other values as JSON; numbers keep every digit."""
-    for name, value in figures.items():
-        if name in _NO_FIGURES or value is None:
+    """Give numbers and strings as they are, other values as JSON; numbers keep every digit.
+
+    A name may be a model's or a slice's: pytest makes values fit for XML, but not names.
+    """
+    for key, value in figures.items():
+        name = f"{prefix}.{printable(key)}"
+        if key in _NO_FIGURES or value is None:
             continue
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}.{name}")
+            yield from _flat(value, name)
         else:
             is_plain = isinstance(value, str | int | float) and not isinstance(value, bool)
-            yield f"{prefix}.{name}", value if is_plain else json.dumps(value)
+            yield name, value if is_plain else json.dumps(value)

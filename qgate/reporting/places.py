@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qgate.config.document import shown
+from qgate.reporting.text import printable
 
 if TYPE_CHECKING:
     from qgate.errors import QGateError
@@ -14,4 +15,4 @@ if TYPE_CHECKING:
 def one_line(error: QGateError) -> str:
     """Give the error's line, its path as short as it can be."""
     path = error.path and shown(Path(error.path))
-    return str(type(error)(error.message, path=path, line=error.line))
+    return printable(str(type(error)(error.message, path=path, line=error.line)))

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qgate.reporting.figures import MISSING, Unit, milliseconds, optional, seconds, unit_of
+from qgate.reporting.bars import Marks
+from qgate.reporting.figures import MISSING, Unit, between, milliseconds, optional, seconds, unit_of
+from qgate.reporting.text import KEPT_TOGETHER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from qgate.results import ModelResult, Result, Verdict
-
-KEPT_TOGETHER = "\N{NO-BREAK SPACE}"  # in pairs of a name and its figure
 
 HEADINGS = ("limit", "float32", "int8", "measured", "interval", "required", "margin", "verdict")
 
@@ -48,17 +49,33 @@ def models_worst_first(result: Result) -> list[tuple[str, ModelResult]]:
     return sorted(result.models.items(), key=lambda item: _worst(item[1]))
 
 
+def standing(result: Result) -> str:
+    """Say in a word where the gate stands: `PASSED`, `PARTIAL` (what was judged held), `INCONCLUSIVE` or `FAILED`."""
+    statuses = {verdict.status for model in result.models.values() for verdict in model.verdicts}
+    if not statuses or _unjudged(result) or statuses & {"failed", "error"}:
+        return "FAILED"
+    if "inconclusive" in statuses:
+        return "INCONCLUSIVE"
+    return "PARTIAL" if result.not_judged else "PASSED"
+
+
 def headline(result: Result) -> str:
     """Say in one line whether the gate passed, and what it missed."""
     verdicts = [(model, verdict) for model, found in result.models.items() for verdict in found.verdicts]
     missed = [(model, verdict.name) for model, verdict in verdicts if verdict.status != "passed"]
-    left_out = f"; {_count(len(result.not_judged))} not judged" if result.not_judged else ""
-    if not verdicts:
-        return f"qgate: FAILED, nothing was judged{left_out}"
-    if not missed:
-        return f"qgate: {'PARTIAL' if left_out else 'PASSED'}, {_count(len(verdicts))} held{left_out}"
-    status = "FAILED" if {verdict.status for _, verdict in verdicts} & {"failed", "error"} else "INCONCLUSIVE"
-    return f"qgate: {status}, {len(missed)} of {_count(len(verdicts))} not held: {_listed(missed)}{left_out}"
+    unjudged = _unjudged(result) if verdicts else []
+    said = [
+        *([f"{len(missed)} of {_count(len(verdicts))} not held: {listed(missed)}"] if missed else []),
+        *([f"nothing was judged of {', '.join(unjudged)}"] if unjudged else []),
+    ]
+    whole = f"{_count(len(verdicts))} held" if verdicts else "nothing was judged"
+    left_out = [f"{_count(len(result.not_judged))} not judged"] if result.not_judged else []
+    return f"qgate: {standing(result)}, {'; '.join([*(said or [whole]), *left_out])}"
+
+
+def _unjudged(result: Result) -> list[str]:
+    """Name the models that have no verdict, although no limit was left out."""
+    return [] if result.not_judged else [name for name, model in result.models.items() if not model.verdicts]
 
 
 def caption(name: str, model: ModelResult) -> str:
@@ -71,7 +88,7 @@ def footer(model: ModelResult) -> Iterator[tuple[str, str]]:
     """Give labelled lines for below a table: speed, where the time went, notes, reasons of what did not pass."""
     speed = model.metrics.get("speedup", {})
     if speed.get("forms"):
-        times = _listed((form, optional(milliseconds, time)) for form, time in speed["forms"].items())
+        times = listed((form, optional(milliseconds, time)) for form, time in speed["forms"].items())
         yield "speed", f"{times}; compared with {speed.get('baseline_form', MISSING)}"
     if model.seconds:
         yield "time", _where_time_went(model.seconds)
@@ -97,6 +114,15 @@ def figures_of(verdict: Verdict, model: ModelResult) -> Mapping[str, Any]:
     return next((item for item in figures.get("limited_slices", ()) if item["where"] == verdict.slice), {})
 
 
+def marks_of(verdict: Verdict) -> Marks | None:
+    """Give what a drawing of a limit shows; None where nothing was measured."""
+    if verdict.measured is None or not math.isfinite(verdict.measured):
+        return None
+    is_floor = _is_floor(verdict)
+    from_zero = verdict.limit in ("max_drop", "max_regression")  # where int8 is as good as what it is compared with
+    return Marks(verdict.measured, verdict.limit_value, verdict.interval, is_floor, from_zero)
+
+
 def _row(verdict: Verdict, model: ModelResult) -> Row:
     figures = figures_of(verdict, model)
     unit = unit_of(verdict.metric)
@@ -105,9 +131,7 @@ def _row(verdict: Verdict, model: ModelResult) -> Row:
         baseline=optional(unit.arm, figures.get("baseline")),
         candidate=optional(unit.arm, figures.get("candidate")),
         measured=optional(unit.measured, verdict.measured),
-        interval=f"{unit.measured(verdict.interval[0])}..{unit.measured(verdict.interval[1])}"
-        if verdict.interval
-        else "",
+        interval=between(unit, verdict.interval),
         limit=f"{'>=' if _is_floor(verdict) else '<='} {unit.limit(verdict.limit_value)}",
         margin=_margin_text(verdict, unit),
         status=verdict.status,
@@ -143,10 +167,11 @@ def _where_time_went(spent: dict[str, float]) -> str:
     steps = sorted(((step, time) for step, time in spent.items() if step != "total"), key=lambda item: -item[1])
     total = [("total", spent["total"])] if "total" in spent else []
     shown = [(step, seconds(time)) for step, time in [*steps, *total]]
-    return _listed(item for item in shown if item[0] == "total" or item[1] != seconds(0))
+    return listed(item for item in shown if item[0] == "total" or item[1] != seconds(0))
 
 
-def _listed(pairs: Iterable[tuple[str, str]]) -> str:
+def listed(pairs: Iterable[tuple[str, str]]) -> str:
+    """List pairs of a name and its figure; a line is not broken within one."""
     return ", ".join(" ".join(pair).replace(" ", KEPT_TOGETHER) for pair in pairs)
 
 

@@ -42,7 +42,7 @@ def test_a_missed_limit_exits_with_1_and_says_by_how_much(project: Folder, qgate
 
     assert outcome.code == 1
     assert outcome.out.startswith("qgate: FAILED, 1 of 2 limits not held: toy accuracy lower_bound\n")
-    assert re.search(r"^accuracy lower_bound +1\.0000 1\.0000 +1\.0000 +>= 1\.5 (-0\.5000 )?failed$", outcome.out, re.M)
+    assert re.search(r"^accuracy lower_bound +.* +1\.0000 .* >= 1\.5 (-0\.5000 )?failed$", outcome.out, re.M)
 
 
 def test_a_bug_exits_with_3_and_keeps_the_last_results(project: Folder) -> None:

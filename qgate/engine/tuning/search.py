@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Tuned", "pareto_front", "tune"]
 
-# Of the drop that a limit allows, or of a distance: no gain that is worth a slower recipe, or one that says more.
-_NEGLIGIBLE = 0.05
+# Of a distance, or of the drop that a limit allows: no gain that is worth a slower recipe, or one that says more.
+_NEGLIGIBLE_DISTANCE = 0.02
+_NEGLIGIBLE_DROP = 0.05
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,8 @@ def tune(gate: Gate, name: str, max_seconds: float, progress: Progress) -> Tuned
     """Search one model's best recipe on calibration data held out for that; the evaluation data is not touched.
 
     An attempt takes the place of the best so far where the data shows that it is more accurate, by more than a
-    twentieth of the distance (or of the drop that is allowed), and it keeps the limits on speed and size; where it does
-    not, the faster does, and among those the simpler. Raises `QGateError`.
+    fiftieth of the distance (a twentieth of the drop that is allowed, where a metric compares), and it keeps the limits
+    on speed and size; where it does not, the faster does, and among those the simpler. Raises `QGateError`.
     """
     begin = time.perf_counter()
     model, settings = gate.config.models[name], gate.config.qgate
@@ -121,7 +122,7 @@ class _Search:
             self.best = attempt
 
     def _prefers(self, new: Trial, old: Trial) -> bool:
-        shown = (self._confidence, _NEGLIGIBLE * (old.distance.value if old.distance else self._max_drop))
+        shown = (self._confidence, self._negligible(old))
         if self._keeps_limits(new) != self._keeps_limits(old):
             return self._keeps_limits(new)
         if new.more_accurate(old, *shown) or old.more_accurate(new, *shown):
@@ -129,6 +130,9 @@ class _Search:
         if new.faster(old) or old.faster(new):
             return new.faster(old)
         return complexity(new.recipe) < complexity(old.recipe)
+
+    def _negligible(self, old: Trial) -> float:
+        return _NEGLIGIBLE_DISTANCE * old.distance.value if old.distance else _NEGLIGIBLE_DROP * self._max_drop
 
     def _keeps_limits(self, trial: Trial) -> bool:
         """Say whether a recipe works and no limit on speed or size is shown to be missed."""
