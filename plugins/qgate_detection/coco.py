@@ -12,7 +12,7 @@ import numpy as np
 from qgate.errors import DataError
 from qgate_detection.boxes import Targets
 from qgate_detection.coco_json import read_coco_json
-from qgate_detection.dataset import BoxDataset, check_any_target, check_class_count
+from qgate_detection.dataset import ImageDataset, check_any_target, check_class_count
 from qgate_detection.images import ImageFile, list_images
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class CocoLabels:
         return Targets(boxes, self.classes, crowd, np.array([item.area for item in annotations], dtype=np.float64))
 
 
-class CocoDataset(BoxDataset):
+class CocoDataset(ImageDataset):
     """Images with COCO annotations, in the order of their image ids, as pycocotools has them."""
 
     name: ClassVar[str] = "coco"
