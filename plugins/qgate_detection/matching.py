@@ -148,9 +148,7 @@ def _occurrence(keys: Ints) -> Ints:
     return occurrence
 
 
-def _pairs(
-    images: Sequence[tuple[Detections, Targets]], min_overlap: float, shape: Shape
-) -> tuple[Ints, Ints, Floats]:
+def _pairs(images: Sequence[tuple[Detections, Targets]], min_overlap: float, shape: Shape) -> tuple[Ints, Ints, Floats]:
     """Find the pairs of detection and target that share an image and a class: their flat indices and overlaps."""
     found: list[tuple[Ints, Ints, Floats]] = []
     detection_offset = target_offset = 0

@@ -117,9 +117,7 @@ class MeanAveragePrecision(BoxMetric):
 
     @cached_property
     def _pool(self) -> BoxPool:
-        return pool_boxes(
-            self._images, min_overlap=self.thresholds[0], max_detections=MAX_DETECTIONS, shape=self.shape
-        )
+        return pool_boxes(self._images, min_overlap=self.thresholds[0], max_detections=MAX_DETECTIONS, shape=self.shape)
 
     @cached_property
     def _by_size(self) -> dict[str | None, list[ClassMatches]]:
