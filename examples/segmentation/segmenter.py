@@ -23,7 +23,7 @@ class UNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.fine = nn.Sequential(convolution(3, 16), convolution(16, 16))
+        self.fine = nn.Sequential(convolution(3, 6), convolution(6, 16))
         self.middle = nn.Sequential(convolution(16, 24), convolution(24, 24))
         self.coarse = nn.Sequential(convolution(24, 32), convolution(32, 32))
         self.up_middle = convolution(32 + 24, 24)
