@@ -316,7 +316,9 @@ def test_what_is_not_yolov5(tmp_path: Path) -> None:
     torch.save({"model": torch.zeros(3)}, path)
     assert "no network" in _refusal(path)
     torch.save({"model": torch.nn.Linear(2, 2)}, path)
-    assert "holds a torch.nn.modules.linear.Linear; expected a YOLOv5 model of detection or segmentation" in _refusal(path)
+    assert "holds a torch.nn.modules.linear.Linear; expected a YOLOv5 model of detection or segmentation" in _refusal(
+        path
+    )
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"")
         archive.writestr("archive/constants.pkl", b"")
@@ -330,7 +332,9 @@ def test_another_task_of_yolov5(tmp_path: Path) -> None:
         model = sys.modules["models.yolo"].ClassificationModel()
         model.model = torch.nn.Sequential()
         torch.save({"model": model}, tmp_path / "other.pt")
-    assert "models.yolo.ClassificationModel; expected a YOLOv5 model of detection or segmentation" in _refusal(tmp_path / "other.pt")
+    assert "models.yolo.ClassificationModel; expected a YOLOv5 model of detection or segmentation" in _refusal(
+        tmp_path / "other.pt"
+    )
 
 
 def test_later_models_of_ultralytics(tmp_path: Path) -> None:

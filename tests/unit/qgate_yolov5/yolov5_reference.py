@@ -94,7 +94,7 @@ def _model(network: YoloV5, yaml: dict[str, Any], version: str) -> nn.Module:
     head = model.model[-1]
     head.nc, head.stride = yaml["nc"], torch.tensor(network.strides).float()
     if segments:
-        head.npr, head.detect = 256, _forward_of_detect()
+        head.npr, head.detect = 256, forward_of_detect()
     head.register_buffer("anchors", network.anchors)
     if version == "5.0":
         pixels = network.anchors * head.stride.view(-1, 1, 1)
@@ -104,7 +104,7 @@ def _model(network: YoloV5, yaml: dict[str, Any], version: str) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
-def _forward_of_detect() -> Any:
+def forward_of_detect() -> Any:
     """Give the function to which a `Segment` of v7.0 keeps a reference; pickled, it is a call of `getattr`."""
 
     def forward(self: Any, x: Any) -> Any: ...
@@ -117,7 +117,7 @@ def _forward_of_detect() -> Any:
 def reference_maps(path: pathlib.Path, image: Tensor) -> list[Tensor]:
     """Unpickle a checkpoint that the test trusts, and run it: the raw maps, and prototypes, in float64."""
     with yolov5_classes():
-        _forward_of_detect()
+        forward_of_detect()
         model = torch.load(path, weights_only=False)["model"].double()
     outputs: list[Any] = []
     x: Any = image.double()
