@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from command_line import Outcome, in_process
 
+from qgate.engine.gate import Gate
 from qgate.plugins import load_registry
 
 if TYPE_CHECKING:
@@ -243,3 +244,22 @@ def test_an_example_is_small(name: str) -> None:
     files = [path for path in (EXAMPLES / name).rglob("*") if path.is_file()]
     kept = [path for path in files if not {".qgate", "__pycache__"} & set(path.parts)]
     assert sum(path.stat().st_size for path in kept) < 500_000
+
+
+@pytest.mark.parametrize("name", sorted(MODULES))
+def test_the_document_shows_the_example_as_it_is(name: str) -> None:
+    document = (EXAMPLES.parent / "docs" / f"{name}.md").read_text().partition("## Instances")[0]
+    files = "\n".join(path.read_text() for path in (EXAMPLES / name).iterdir() if path.suffix in {".py", ".toml"})
+    blocks = re.findall(r"```(?:python|toml)\n(.*?)```", document, flags=re.DOTALL)
+    assert len(blocks) == 4
+    for block in blocks:
+        assert block.strip() in files, f"not in the example any more:\n{block}"
+
+
+def test_the_configuration_shown_for_yolov5_seg_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    document = (EXAMPLES.parent / "docs" / "segmentation.md").read_text().partition("## Instances")[2]
+    (block,) = re.findall(r"```toml\n(.*?)```", document, flags=re.DOTALL)
+    Path("qgate.toml").write_text("schema_version = 1\n" + block)
+    assert list(Gate.open(Path("qgate.toml")).config.models) == ["seg"]
