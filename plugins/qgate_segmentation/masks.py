@@ -38,8 +38,8 @@ class Masks:
         return [{"size": [self.height, self.width], "counts": counts} for counts in self.counts]
 
 
-def run_lengths(mask: NDArray[np.bool_]) -> str:
-    """Encode one mask, (H, W)."""
+def run_lengths(mask: NDArray[np.bool_] | NDArray[np.uint8]) -> str:
+    """Encode one mask of zeros and ones, (H, W); of uint8 and in column-major order it is not copied."""
     counts: bytes = coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))["counts"]
     return counts.decode("ascii")
 

@@ -35,8 +35,8 @@ def draw_masks(prototypes: Floats, coefficients: Floats, boxes: Floats, placemen
 
 def _draw(
     prototypes: Floats, coefficients: Floats, box: Floats, placement: Placement, stride: float
-) -> NDArray[np.bool_]:
-    mask = np.zeros((placement.height, placement.width), dtype=np.bool_)
+) -> NDArray[np.uint8]:
+    mask = np.zeros((placement.height, placement.width), dtype=np.uint8, order="F")
     left, top, right, bottom = np.ceil(box).astype(np.int64)
     if right <= left or bottom <= top:
         return mask
