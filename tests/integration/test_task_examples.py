@@ -18,6 +18,8 @@ from command_line import Outcome, in_process
 
 from qgate.engine.gate import Gate
 from qgate.plugins import load_registry
+from qgate_classification.proposal import propose_data as classification
+from qgate_segmentation.proposal import propose_data as segmentation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -231,6 +233,8 @@ def test_data_of_fewer_classes_than_the_model_has_scores_is_not_judged_by(exampl
 )
 def test_init_recognises_the_data_whatever_plugin_is_asked_first(data: str, expected: dict[str, str]) -> None:
     proposal = load_registry().propose("qgate_propose_data", EXAMPLES / data / "data")
+    others = [propose(EXAMPLES / data / "data") for propose in (classification, segmentation)]
+    assert sorted(other is not None for other in others) == [False, True]
 
     assert proposal["data"]["format"] == expected["format"].strip('"')
     assert list(proposal["thresholds"]) == [expected["metric"]]
