@@ -130,7 +130,9 @@ class Metric(Protocol):
     unit: ClassVar[str]
     higher_is_better: ClassVar[bool]
 
-    def __init__(self, class_names: Sequence[str]) -> None: ...
+    def __init__(self, class_names: Sequence[str]) -> None:
+        """Begin anew for a model of these classes. Raises a `QGateError` where it says nothing of them."""
+        ...
 
     def update(self, sample_id: str, prediction: Any, target: Any) -> None:
         """Take one sample in. Samples are columns of the weights, in the order of these calls."""

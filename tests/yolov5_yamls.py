@@ -12,9 +12,13 @@ P6_ANCHORS = [
 MULTIPLES = {"n": (0.33, 0.25), "s": (0.33, 0.50), "m": (0.67, 0.75), "l": (1.0, 1.0), "x": (1.33, 1.25)}
 STEM = [-1, 1, "Conv", [64, 6, 2, 2]]
 SPPF = [[-1, 1, "SPPF", [1024, 5]]]
+DETECT = ["Detect", ["nc", "anchors"]]
+SEGMENT = ["Segment", ["nc", "anchors", 32, 256]]  # prototypes, and channels before them
 
 
-def p5(size: str, *, classes: int = 80, block: str = "C3", stem: Any = None, deepest: Any = None) -> dict[str, Any]:
+def p5(  # noqa: PLR0913 - what the published files differ in
+    size: str, *, classes: int = 80, block: str = "C3", stem: Any = None, deepest: Any = None, last: Any = DETECT
+) -> dict[str, Any]:
     """Three levels; v6.0 where nothing else is said. `deepest` are the last layers of the backbone."""
     backbone = [
         stem or STEM,
@@ -44,7 +48,7 @@ def p5(size: str, *, classes: int = 80, block: str = "C3", stem: Any = None, dee
         [-1, 1, down, [512, 3, 2]],
         [[-1, 10], 1, "Concat", [1]],
         [-1, 3, block, [1024, *rest]],
-        [[17, 20, 23], 1, "Detect", ["nc", "anchors"]],
+        [[17, 20, 23], 1, *last],
     ]
     return _scaled(size, nc=classes, anchors=P5_ANCHORS, backbone=backbone, head=head)
 

@@ -30,7 +30,7 @@ def qgate_register_metrics() -> list[type[Metric]]:
     return [MeanAveragePrecision, MeanAveragePrecision50, MeanIoU, Agreement, Invented]
 
 
-@hookimpl
+@hookimpl(trylast=True)  # it takes any folder of images, so those who are more particular come first
 def qgate_propose_data(data: Path) -> dict[str, Any] | None:
     """Propose `format = "coco"` or `"yolo"` for what looks like it."""
     from qgate_detection.proposal import propose_data
@@ -49,9 +49,9 @@ def qgate_drop_class(prediction: Any, class_index: int) -> Any:
 @hookimpl
 def qgate_pseudo_label(prediction: Any) -> Any:
     """Take `Detections` of a score of at least 0.25 for what is there."""
-    from qgate_detection.agreement import MIN_SCORE, as_targets
+    from qgate_detection.agreement import MIN_SCORE
     from qgate_detection.boxes import Detections
 
     if not isinstance(prediction, Detections):
         return None
-    return as_targets(prediction.chosen(prediction.scores >= MIN_SCORE))
+    return prediction.chosen(prediction.scores >= MIN_SCORE).as_targets()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from qgate_detection.boxes import Detections, Targets
 from qgate_detection.matching import match, pool_boxes
 from qgate_detection.metrics import MIN_SCORE_OF_IOU, BoxMetric, ratio
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from qgate_detection.boxes import Detections
     from qgate_detection.matching import BoxPool
 
     Floats = NDArray[np.float64]
@@ -41,7 +41,7 @@ class _Comparison(BoxMetric):
         for detections in (prediction, target):
             self._check_prediction(sample_id, detections)
         counted, others = self._sides(prediction, target)
-        self._images.append((_kept(counted, MIN_SCORE), as_targets(_kept(others, MIN_SCORE_OF_COUNTERPART))))
+        self._images.append((_kept(counted, MIN_SCORE), _kept(others, MIN_SCORE_OF_COUNTERPART).as_targets()))
         self._forget()
 
     def _sides(self, prediction: Detections, float32: Detections) -> tuple[Detections, Detections]:
@@ -113,10 +113,3 @@ class Invented(_Comparison):
 def _kept(detections: Detections, min_score: float) -> Detections:
     sides = detections.boxes[:, 2:] - detections.boxes[:, :2]
     return detections.chosen((detections.scores >= min_score) & (sides > 0).all(axis=1))
-
-
-def as_targets(detections: Detections) -> Targets:
-    """Take detections for what is there."""
-    boxes = detections.boxes.astype(np.float64)
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    return Targets(boxes, detections.classes, np.zeros(len(boxes), dtype=bool), areas)

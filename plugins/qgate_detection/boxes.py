@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 
@@ -36,6 +38,17 @@ class Detections:
     def chosen(self, kept: NDArray[np.bool_]) -> Detections:
         """Give the detections that `kept` (N,) marks."""
         return Detections(self.boxes[kept], self.scores[kept], self.classes[kept])
+
+    def areas(self) -> NDArray[np.float64]:
+        """Give the areas of the boxes in square pixels, (N,)."""
+        boxes = self.boxes.astype(np.float64)
+        areas: NDArray[np.float64] = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+        return areas
+
+    def as_targets(self) -> Targets:
+        """Take all of them for what is there."""
+        crowd = np.zeros(len(self), dtype=bool)
+        return Targets(self.boxes.astype(np.float64), self.classes, crowd, self.areas())
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,3 +95,22 @@ def iou_matrix(detections: NDArray[Any], targets: NDArray[np.float64], crowd: ND
 def _corner_and_size(boxes: NDArray[Any]) -> NDArray[np.float64]:
     boxes = boxes.astype(np.float64)
     return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
+
+
+def _box_overlaps(detections: Detections, targets: Targets) -> NDArray[np.float64]:
+    return iou_matrix(detections.boxes, targets.boxes, targets.crowd)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What of an object is compared: its box, or what a plugin has in its place.
+
+    `overlaps` gives the overlap of every detection with every target of an image, (N, M); `areas` gives the
+    detections' areas in square pixels, (N,).
+    """
+
+    overlaps: Callable[[Any, Any], NDArray[np.float64]]
+    areas: Callable[[Any], NDArray[np.float64]]
+
+
+BOX = Shape(_box_overlaps, Detections.areas)

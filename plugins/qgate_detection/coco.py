@@ -12,7 +12,7 @@ import numpy as np
 from qgate.errors import DataError
 from qgate_detection.boxes import Targets
 from qgate_detection.coco_json import read_coco_json
-from qgate_detection.dataset import BoxDataset, check_any_target, check_class_count
+from qgate_detection.dataset import ImageDataset, check_any_target, check_class_count
 from qgate_detection.images import ImageFile, list_images
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Self
 
-    from qgate_detection.coco_json import CocoImage, CocoJson
+    from qgate_detection.coco_json import CocoImage, CocoJson, MaskReader
 
 
 @dataclass(frozen=True)
@@ -59,11 +59,17 @@ class CocoLabels:
         return Targets(boxes, self.classes, crowd, np.array([item.area for item in annotations], dtype=np.float64))
 
 
-class CocoDataset(BoxDataset):
+class CocoDataset(ImageDataset):
     """Images with COCO annotations, in the order of their image ids, as pycocotools has them."""
 
     name: ClassVar[str] = "coco"
     Options: ClassVar[type] = CocoOptions
+    labels_type: ClassVar[type[CocoLabels]] = CocoLabels
+
+    @staticmethod
+    def mask_reader() -> MaskReader | None:
+        """Give what reads masks; None leaves them unread."""
+        return None
 
     @classmethod
     def open(cls, options: CocoOptions, *, class_names: Sequence[str], require_targets: bool) -> Self:
@@ -74,9 +80,9 @@ class CocoDataset(BoxDataset):
                 raise DataError('has no annotations; add annotations = "instances.json"', path=options.images)
             images = list_images(options.images)
             return cls(images, [None] * len(images), class_names)
-        document = read_coco_json(path, allow_empty_boxes=not require_targets)
+        document = read_coco_json(path, allow_empty_boxes=not require_targets, read_mask=cls.mask_reader())
         class_index, names = _map_classes(document, class_names, path)
-        labels = [_labels(image, class_index, path) for image in document.images]
+        labels = [cls.labels_type(image, _classes(image, class_index), path) for image in document.images]
         if require_targets:
             check_any_target(labels, path)
         return cls([_image_file(image, options.images, path) for image in document.images], labels, names)
@@ -92,9 +98,8 @@ def _map_classes(document: CocoJson, class_names: Sequence[str], path: Path) -> 
     return {category: index for index, (category, _) in enumerate(categories)}, names
 
 
-def _labels(image: CocoImage, class_index: dict[int, int], path: Path) -> CocoLabels:
-    classes = np.array([class_index[item.category] for item in image.annotations], dtype=np.int64)
-    return CocoLabels(image, classes, path)
+def _classes(image: CocoImage, class_index: dict[int, int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    return np.array([class_index[item.category] for item in image.annotations], dtype=np.int64)
 
 
 def _image_file(image: CocoImage, folder: Path, path: Path) -> ImageFile:

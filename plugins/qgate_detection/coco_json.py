@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from qgate.errors import DataError
 from qgate_detection.images import read_text
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
+
+    MaskReader = Callable[[Any, "CocoImage"], str]
 
 # Annotators' boxes are rounded: one may stick out of its image by a pixel.
 _ROUNDING = 1.0
@@ -19,12 +22,16 @@ _ROUNDING = 1.0
 
 @dataclass(frozen=True)
 class CocoAnnotation:
-    """One object: its category's id, box (x, y, width, height) and area in pixels, and whether it is a crowd."""
+    """One object: its category's id, box (x, y, width, height) and area in pixels, and whether it is a crowd.
+
+    `mask` is what was made of its segmentation, where that was asked for.
+    """
 
     category: int
     box: tuple[float, float, float, float]
     area: float
     crowd: bool
+    mask: str | None = None
 
 
 @dataclass(frozen=True)
@@ -49,16 +56,18 @@ class _MalformedError(Exception):
     """Something in the file is wrong; becomes a `DataError` that names the file."""
 
 
-def read_coco_json(path: Path, *, allow_empty_boxes: bool) -> CocoJson:
+def read_coco_json(path: Path, *, allow_empty_boxes: bool, read_mask: MaskReader | None = None) -> CocoJson:
     """Read a COCO annotation file. Raises `DataError` that names the annotation.
 
     A box without area is an error unless `allow_empty_boxes`: no detection can find it. So is an annotation id of
     0, which pycocotools takes for "not matched": figures of other tools on this file would be wrong.
+    `read_mask` makes a mask of an annotation's `segmentation` in its image; it raises `ValueError`.
     """
     document = _parse(path)
     try:
         images, categories = _read_images(document["images"]), _read_categories(document["categories"])
-        _read_annotations(document["annotations"], images, categories, allow_empty_boxes=allow_empty_boxes)
+        annotations = document["annotations"]
+        _read_annotations(annotations, images, categories, read_mask, allow_empty_boxes=allow_empty_boxes)
     except _MalformedError as error:
         raise DataError(str(error), path=path) from None
     return CocoJson(tuple(images[key] for key in sorted(images)), categories)
@@ -101,7 +110,12 @@ def _read_categories(records: list[Any]) -> dict[int, str]:
 
 
 def _read_annotations(
-    records: list[Any], images: dict[int, CocoImage], categories: dict[int, str], *, allow_empty_boxes: bool
+    records: list[Any],
+    images: dict[int, CocoImage],
+    categories: dict[int, str],
+    read_mask: MaskReader | None,
+    *,
+    allow_empty_boxes: bool,
 ) -> None:
     """Add annotations to their images."""
     seen: set[int] = set()
@@ -118,7 +132,7 @@ def _read_annotations(
         if annotation.category not in categories:
             raise _MalformedError(f"{what}: category_id {annotation.category} is not among the categories")
         _check_box(annotation.box, image, what, allow_empty_boxes=allow_empty_boxes)
-        image.annotations.append(annotation)
+        image.annotations.append(_with_mask(annotation, record, image, read_mask, what))
 
 
 def _read_annotation(record: dict[str, Any], what: str) -> CocoAnnotation:
@@ -132,6 +146,17 @@ def _read_annotation(record: dict[str, Any], what: str) -> CocoAnnotation:
     if crowd not in (0, 1):
         raise _MalformedError(f"{what}: iscrowd is {crowd!r}; expected 0 or 1")
     return CocoAnnotation(_get(record, "category_id", int, what), tuple(box), area, bool(crowd))
+
+
+def _with_mask(
+    annotation: CocoAnnotation, record: dict[str, Any], image: CocoImage, read_mask: MaskReader | None, what: str
+) -> CocoAnnotation:
+    if read_mask is None:
+        return annotation
+    try:
+        return replace(annotation, mask=read_mask(record.get("segmentation"), image))
+    except ValueError as error:
+        raise _MalformedError(f"{what}: {error}") from None
 
 
 def _check_box(box: tuple[float, float, float, float], image: CocoImage, what: str, *, allow_empty_boxes: bool) -> None:

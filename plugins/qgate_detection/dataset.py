@@ -1,9 +1,9 @@
-"""What the detection data sets share."""
+"""What data sets of labelled image files share."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qgate.errors import DataError
 from qgate.protocols import Sample
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from qgate_detection.boxes import Targets
     from qgate_detection.images import ImageFile
 
 
@@ -24,13 +23,13 @@ class Labels(Protocol):
         """Give the classes in the image."""
         ...
 
-    def targets(self, height: int, width: int) -> Targets:
-        """Give the boxes in pixels of an image of this size. Raises `DataError` where it contradicts the labels."""
+    def targets(self, height: int, width: int) -> Any:
+        """Give what is to be found in an image of this size. Raises `DataError` where it contradicts the labels."""
         ...
 
 
-class BoxDataset:
-    """Images with labelled boxes; `labels` holds None where nothing is known of an image."""
+class ImageDataset:
+    """Images with their labels; `labels` holds None where nothing is known of an image."""
 
     def __init__(
         self, images: Sequence[ImageFile], labels: Sequence[Labels | None], class_names: Sequence[str]
@@ -44,7 +43,7 @@ class BoxDataset:
         return len(self._images)
 
     def sample(self, index: int) -> Sample:
-        """Read one image, RGB uint8 (H, W, 3), with its `Targets`. Raises `DataError`."""
+        """Read one image, RGB uint8 (H, W, 3), with its targets. Raises `DataError`."""
         pixels = read_image(self._images[index].path)
         labels = self._labels[index]
         return Sample(self._images[index].id, pixels, labels.targets(*pixels.shape[:2]) if labels else None)

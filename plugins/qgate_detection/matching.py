@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from qgate_detection.boxes import iou_matrix
+from qgate_detection.boxes import BOX
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from qgate_detection.boxes import Detections, Targets
+    from qgate_detection.boxes import Detections, Shape, Targets
 
     Bools = NDArray[np.bool_]
     Floats = NDArray[np.float64]
@@ -62,9 +62,13 @@ class Matches:
 
 
 def pool_boxes(
-    images: Sequence[tuple[Detections, Targets]], *, min_overlap: float, max_detections: int | None = None
+    images: Sequence[tuple[Detections, Targets]],
+    *,
+    min_overlap: float,
+    max_detections: int | None = None,
+    shape: Shape = BOX,
 ) -> BoxPool:
-    """Gather the boxes of all images, and the pairs that overlap by at least `min_overlap`.
+    """Gather the objects of all images, and the pairs whose `shape` overlaps by at least `min_overlap`.
 
     Of each image and class only the `max_detections` of highest score are kept.
     """
@@ -78,13 +82,13 @@ def pool_boxes(
         order, rank = order[rank < max_detections], rank[rank < max_detections]
     position = np.full(len(image), -1)
     position[order] = np.arange(len(order))
-    pair_detection, pair_target, pair_overlap = _pairs(images, min_overlap)
+    pair_detection, pair_target, pair_overlap = _pairs(images, min_overlap, shape)
     kept = position[pair_detection] >= 0
     return BoxPool(
         image=image[order],
         label=label[order],
         rank=rank,
-        area=_join([_areas(item.boxes) for item in detections], np.float64)[order],
+        area=_join([shape.areas(item) for item in detections], np.float64)[order],
         target_image=target_image,
         target_label=_join([item.classes for item in targets], np.int64),
         target_crowd=_join([item.crowd for item in targets], np.bool_),
@@ -144,12 +148,12 @@ def _occurrence(keys: Ints) -> Ints:
     return occurrence
 
 
-def _pairs(images: Sequence[tuple[Detections, Targets]], min_overlap: float) -> tuple[Ints, Ints, Floats]:
+def _pairs(images: Sequence[tuple[Detections, Targets]], min_overlap: float, shape: Shape) -> tuple[Ints, Ints, Floats]:
     """Find the pairs of detection and target that share an image and a class: their flat indices and overlaps."""
     found: list[tuple[Ints, Ints, Floats]] = []
     detection_offset = target_offset = 0
     for detections, targets in images:
-        overlap = iou_matrix(detections.boxes, targets.boxes, targets.crowd)
+        overlap = shape.overlaps(detections, targets)
         detection, target = np.nonzero(
             (overlap >= min_overlap) & (detections.classes[:, None] == targets.classes[None, :])
         )
@@ -162,12 +166,6 @@ def _pairs(images: Sequence[tuple[Detections, Targets]], min_overlap: float) -> 
 
 def _outside(area: Floats, area_range: tuple[float, float]) -> Bools:
     return (area < area_range[0]) | (area > area_range[1])
-
-
-def _areas(boxes: NDArray[np.float32]) -> Floats:
-    boxes = boxes.astype(np.float64)
-    areas: Floats = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    return areas
 
 
 def _image_indices(items: Sequence[Detections] | Sequence[Targets]) -> Ints:

@@ -9,13 +9,15 @@ import numpy as np
 
 from qgate.errors import DataError, ModelError
 from qgate_detection.average_precision import ClassMatches, average_precision
-from qgate_detection.boxes import Detections, Targets
+from qgate_detection.boxes import BOX, Detections, Targets
 from qgate_detection.matching import BoxPool, Matches, match, pool_boxes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+
+    from qgate_detection.boxes import Shape
 
     Floats = NDArray[np.float64]
 
@@ -32,6 +34,8 @@ class BoxMetric:
     name: ClassVar[str]
     unit: ClassVar[str] = ""
     higher_is_better: ClassVar[bool] = True
+    prediction_type: ClassVar[type[Detections]] = Detections
+    target_type: ClassVar[type[Targets]] = Targets
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self._class_names = tuple(class_names)
@@ -40,19 +44,19 @@ class BoxMetric:
     def update(self, sample_id: str, prediction: Any, target: Any) -> None:
         """Take in the `Detections` and `Targets` of one image. Raises `ModelError`, `DataError`."""
         self._check_prediction(sample_id, prediction)
-        if not isinstance(target, Targets):
+        if not isinstance(target, self.target_type):
             raise DataError(
-                f"{sample_id}: metric {self.name!r} compares with {Targets.__module__}.Targets, "
-                f"the data set gives {type(target).__name__}; use a detection data set or another metric"
+                f"{sample_id}: metric {self.name!r} compares with {_full_name(self.target_type)}, "
+                f"the data set gives {type(target).__name__}; use another format of data or another metric"
             )
         self._images.append((prediction, target))
         self._forget()
 
     def _check_prediction(self, sample_id: str, prediction: Any) -> None:
-        if not isinstance(prediction, Detections):
+        if not isinstance(prediction, self.prediction_type):
             raise ModelError(
-                f"{sample_id}: metric {self.name!r} takes {Detections.__module__}.Detections, the model's postprocess "
-                f"gives {type(prediction).__name__}; return Detections there or use another metric"
+                f"{sample_id}: metric {self.name!r} takes {_full_name(self.prediction_type)}, the model's postprocess "
+                f"gives {type(prediction).__name__}; return {self.prediction_type.__name__} there or use another metric"
             )
         if not (np.isfinite(prediction.boxes).all() and np.isfinite(prediction.scores).all()):
             raise ModelError(f"{sample_id}: the model predicts boxes or scores that are not finite")
@@ -74,6 +78,7 @@ class MeanAveragePrecision(BoxMetric):
     """COCO's mAP@[.50:.95]: 101 points of recall, at most 100 detections of an image and class, as pycocotools."""
 
     name = "map"
+    shape: ClassVar[Shape] = BOX
     thresholds: ClassVar[NDArray[np.float64]] = np.linspace(0.5, 0.95, 10)
 
     def compute(self, weights: Floats, where: Mapping[str, str] | None = None) -> Floats:
@@ -112,7 +117,7 @@ class MeanAveragePrecision(BoxMetric):
 
     @cached_property
     def _pool(self) -> BoxPool:
-        return pool_boxes(self._images, min_overlap=self.thresholds[0], max_detections=MAX_DETECTIONS)
+        return pool_boxes(self._images, min_overlap=self.thresholds[0], max_detections=MAX_DETECTIONS, shape=self.shape)
 
     @cached_property
     def _by_size(self) -> dict[str | None, list[ClassMatches]]:
@@ -197,6 +202,10 @@ def ratio(total: Floats, count: Floats) -> Floats:
     mean = np.full(len(total), np.nan)
     np.divide(total, count, out=mean, where=count > 0)
     return mean
+
+
+def _full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__name__}"
 
 
 def _within(classes: NDArray[np.int64], num_classes: int) -> bool:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qgate.errors import DataError
 from qgate_detection.data_yaml import read_data_yaml
-from qgate_detection.dataset import BoxDataset, check_any_target, check_class_count, check_class_order
+from qgate_detection.dataset import ImageDataset, check_any_target, check_class_count, check_class_order
 from qgate_detection.images import ImageFile, list_images
 from qgate_detection.yolo_labels import YoloLabels, find_labels, read_labels
 
@@ -26,7 +26,7 @@ class YoloOptions:
     split: str | None = None
 
 
-class YoloDataset(BoxDataset):
+class YoloDataset(ImageDataset):
     """Images with a text file of normalized boxes or polygons each; without a file, an image of background."""
 
     name: ClassVar[str] = "yolo"

@@ -70,10 +70,11 @@ class Row:
 class LayerBuilder:
     """Builds layers in order, with the yaml's depth and width multiples, keeping count of channels."""
 
-    def __init__(self, yaml: Mapping[str, Any], num_outputs: int) -> None:
+    def __init__(self, yaml: Mapping[str, Any], num_anchors: int, num_classes: int) -> None:
         self.depth = read_number(yaml, "depth_multiple", 1.0)
         self.width = read_number(yaml, "width_multiple", 1.0)
-        self.num_outputs = num_outputs
+        self.num_anchors = num_anchors
+        self.num_classes = num_classes
         self.channels = [read_number(yaml, "ch", 3)]
 
     def add(self, row: Row) -> nn.Module:
@@ -93,7 +94,11 @@ class LayerBuilder:
         if row.kind == "Concat":
             return blocks.Concat(*row.arguments), sum(inputs)
         if row.kind == "Detect":
-            return blocks.Detect(self.num_outputs, inputs), self.num_outputs
+            return blocks.Detect(self._num_outputs(), inputs), self._num_outputs()
+        if row.kind == "Segment":
+            masks, hidden = row.arguments[2:]
+            outputs = self._num_outputs(masks)
+            return blocks.Segment(outputs, inputs, masks, self._scaled_channels(hidden)), outputs
         if row.kind in _TORCH:
             return _TORCH[row.kind](*row.arguments), inputs[0]
         if row.kind not in _SCALED:
@@ -102,11 +107,17 @@ class LayerBuilder:
 
     def _scaled(self, row: Row, c1: int, number: int) -> tuple[nn.Module, int]:
         block, (channels, *rest) = _SCALED[row.kind], row.arguments
-        c2 = math.ceil(channels * self.width / _CHANNEL_DIVISOR) * _CHANNEL_DIVISOR
+        c2 = self._scaled_channels(channels)
         if row.kind in _REPEATS_INSIDE:
             return block(c1, c2, number, *rest), c2
         layers = [block(c1, c2, *rest) for _ in range(number)]
         return (layers[0] if number == 1 else nn.Sequential(*layers)), c2
+
+    def _scaled_channels(self, channels: int) -> int:
+        return math.ceil(channels * self.width / _CHANNEL_DIVISOR) * _CHANNEL_DIVISOR
+
+    def _num_outputs(self, masks: int = 0) -> int:
+        return self.num_anchors * (5 + self.num_classes + masks)
 
 
 def read_number(yaml: Mapping[str, Any], key: str, default: Number) -> Number:

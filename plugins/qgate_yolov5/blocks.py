@@ -293,7 +293,8 @@ class Concat(Block):
 class Detect(Block):
     """The head: one 1x1 convolution a level, giving raw maps of anchors * (5 + classes) channels."""
 
-    parts = ("m",)
+    parts: ClassVar[tuple[str, ...]] = ("m",)
+    nm = 0  # mask coefficients an anchor
 
     def __init__(self, outputs: int, channels: Sequence[int]) -> None:
         super().__init__()
@@ -301,3 +302,34 @@ class Detect(Block):
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(conv(x) for conv, x in zip(self.m, maps, strict=True))
+
+
+class Proto(Block):
+    """Prototypes of masks, on a grid of twice the map's rows and columns."""
+
+    parts = ("cv1", "upsample", "cv2", "cv3")
+
+    def __init__(self, c1: int, hidden: int, masks: int) -> None:
+        super().__init__()
+        self.cv1 = Conv(c1, hidden, 3)
+        self.upsample = nn.Upsample(scale_factor=2, mode="nearest")
+        self.cv2 = Conv(hidden, hidden, 3)
+        self.cv3 = Conv(hidden, masks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.cv3(self.cv2(self.upsample(self.cv1(x))))
+
+
+class Segment(Detect):
+    """`Detect` with mask coefficients behind each anchor's classes, and prototypes of masks as a last output."""
+
+    parts = ("m", "proto")
+    settings: ClassVar = {"nm": int}
+
+    def __init__(self, outputs: int, channels: Sequence[int], masks: int, hidden: int) -> None:
+        super().__init__(outputs, channels)
+        self.nm = masks
+        self.proto = Proto(channels[0], hidden, masks)
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return (*super().forward(maps), self.proto(maps[0]))

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 _FORMAT = "qgate-yolov5"
 _ZIP_MAGIC = b"PK\x03\x04"
 _LEGACY_MAGIC = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19\x2e"
-_DETECTION_CLASSES = {"models.yolo.Model", "models.yolo.DetectionModel"}
+_MODEL_CLASSES = {"models.yolo.Model", "models.yolo.DetectionModel", "models.yolo.SegmentationModel"}
+_HEADS = {"models.yolo.Detect", "models.yolo.Segment"}
+_EXPECTED = "expected a YOLOv5 model of detection or segmentation"
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a detection checkpoint of YOLOv5 v5.0-v7.0, or a plain one. Nothing in it is executed.
+    """Read a checkpoint of YOLOv5 v5.0-v7.0 for detection or segmentation, or a plain one. Nothing in it is executed.
 
     Raises `ModelError` that names the file: it is missing, damaged, not YOLOv5, or names what could run a command.
     """
@@ -114,7 +116,7 @@ def _parse_plain(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def _parse_pickled(document: Any) -> dict[str, Any]:
-    model = _detection_model(document)
+    model = _network(document)
     layers = tuple(model.children()["model"].children().values())
     tensors = dict(model.tensors())
     anchors = tensors.pop(f"model.{len(layers) - 1}.anchors", None)
@@ -140,7 +142,7 @@ def _training_size(options: Any) -> int | None:
     return size if isinstance(size, int) and size > 0 else None
 
 
-def _detection_model(document: Any) -> Stored:
+def _network(document: Any) -> Stored:
     """Find the network: `ema`, where there is one, is what YOLOv5 evaluates."""
     if not isinstance(document, dict):
         raise ModelError(f"holds a {type(document).__name__}, not the dict that YOLOv5's train.py saves")
@@ -150,12 +152,12 @@ def _detection_model(document: Any) -> Stored:
             'holds no network under "ema" or "model"; a state_dict alone is not a YOLOv5 checkpoint; '
             "use the file that train.py saved"
         )
-    if model.kind not in _DETECTION_CLASSES or "model" not in model.children():
-        raise ModelError(f"holds a {model.kind}; expected a YOLOv5 detection model (models.yolo.DetectionModel)")
+    if model.kind not in _MODEL_CLASSES or "model" not in model.children():
+        raise ModelError(f"holds a {model.kind}; {_EXPECTED} (models.yolo.DetectionModel or SegmentationModel)")
     layers = list(model.children()["model"].children().values())
-    if not layers or layers[-1].kind != "models.yolo.Detect":
+    if not layers or layers[-1].kind not in _HEADS:
         last = layers[-1].kind if layers else "nothing"
-        raise ModelError(f"its network ends in {last}; expected a YOLOv5 detection model, which ends in Detect")
+        raise ModelError(f"its network ends in {last}; {_EXPECTED}, which ends in Detect or Segment")
     return model
 
 

@@ -26,10 +26,12 @@ _PROBE_SIZE = 256
 
 
 class YoloV5(nn.Module):
-    """A YOLOv5 detection network, up to the raw maps of its head.
+    """A YOLOv5 network of detection or segmentation, up to the raw maps of its head.
 
     Maps a float image batch (N, 3, H, W), RGB in [0, 1], H and W multiples of the largest stride, to one raw map
-    a level, (N, anchors * (5 + classes), H / stride, W / stride); `decoding.decode` makes boxes of them.
+    a level, (N, anchors * (5 + classes + nm), H / stride, W / stride); `decoding.decode` makes boxes of them. A network
+    of segmentation has `nm` mask coefficients an anchor, and gives prototypes of masks behind the maps, (N, nm, H / s,
+    W / s), where s is half the finest stride.
 
     `model` are the layers; `sources` says for each where its input comes from: an absolute layer number, -1 for
     the image, or several of these. `anchors` has shape (levels, anchors, 2), in units of the level's stride.
@@ -55,7 +57,7 @@ class YoloV5(nn.Module):
         """
         pixels = _yaml_anchors(yaml)
         classes = num_classes or read_number(yaml, "nc", 0)
-        builder, rows = LayerBuilder(yaml, pixels.shape[1] * (5 + classes)), read_rows(yaml)
+        builder, rows = LayerBuilder(yaml, pixels.shape[1], classes), read_rows(yaml)
         network = cls([builder.add(row) for row in rows], [row.source for row in rows], pixels, ())
         _check_head(network, classes)
         if "activation" in yaml:
@@ -65,7 +67,7 @@ class YoloV5(nn.Module):
         return network
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Give the raw maps of the levels, the finest first."""
+        """Give the raw maps of the levels, the finest first, and prototypes where there are some."""
         output: Any = image
         kept: dict[int, Any] = {-1: image}
         for index, (layer, source) in enumerate(zip(self.model, self.sources, strict=True)):
@@ -81,14 +83,29 @@ class YoloV5(nn.Module):
             if isinstance(module, blocks.Conv) and not isinstance(module.act, nn.Identity):
                 module.act = copy.deepcopy(activation)
 
+    @property
+    def num_coefficients(self) -> int:
+        """Count the mask coefficients an anchor; 0 in a network of detection."""
+        head: Any = self.model[-1]
+        return int(head.nm)
+
     def measure_strides(self) -> tuple[int, ...]:
         """Measure how much each level shrinks an image. Raises `ModelError` where layers do not fit each other."""
+        outputs, levels = self._probe(), len(self.anchors)
+        strides = tuple(_PROBE_SIZE // one.shape[-1] for one in outputs[:levels])
+        prototypes = [tuple(one.shape) for one in outputs[levels:]]
+        side = 2 * _PROBE_SIZE // strides[0]
+        expected = [(1, self.num_coefficients, side, side)] if self.num_coefficients else []
+        if prototypes != expected:
+            raise ModelError(f"model.{len(self.model) - 1} gives prototypes {prototypes}; expected {expected}")
+        return strides
+
+    def _probe(self) -> tuple[Tensor, ...]:
         was_training = self.training
         self.eval()
         try:
             with torch.inference_mode():
-                maps = self(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))
-            return tuple(_PROBE_SIZE // one.shape[-1] for one in maps)
+                return self(torch.zeros(1, 3, _PROBE_SIZE, _PROBE_SIZE))  # type: ignore[no-any-return]
         except Exception as error:  # layers that do not fit may raise anything
             raise ModelError(f"the layers of the network do not fit each other ({error})") from error
         finally:
@@ -125,13 +142,13 @@ def _check_head(network: YoloV5, num_classes: int) -> None:
     levels, num_anchors, _ = network.anchors.shape
     head = network.model[-1] if len(network.model) else None
     if not isinstance(head, blocks.Detect):
-        raise ModelError("the network does not end in Detect; expected a YOLOv5 detection network")
+        raise ModelError("the network does not end in Detect or Segment; expected a YOLOv5 network of either")
     outputs = [getattr(conv, "out_channels", None) for conv in head.m.children()]
-    expected = [num_anchors * (5 + num_classes)] * levels
+    expected = [num_anchors * (5 + num_classes + head.nm)] * levels
     if outputs != expected:
         raise ModelError(
-            f"model.{len(network.model) - 1}.m has {outputs} outputs; expected {expected} "
-            f"for {num_classes} classes and {num_anchors} anchors a level"
+            f"model.{len(network.model) - 1}.m has {outputs} outputs; expected {expected} for {num_classes} classes"
+            f"{f', {head.nm} mask coefficients' if head.nm else ''} and {num_anchors} anchors a level"
         )
 
 

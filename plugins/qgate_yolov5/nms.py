@@ -20,7 +20,17 @@ _PORTION = 1024
 
 
 def detect(candidates: NDArray[np.float32], confidence: float, iou: float, max_detections: int) -> Detections:
+    """Give the detections that `choose` chooses."""
+    chosen, scores, classes = choose(candidates, confidence, iou, max_detections)
+    return Detections(candidates[chosen, :4], scores, classes)
+
+
+def choose(
+    candidates: NDArray[np.float32], confidence: float, iou: float, max_detections: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
     """Choose detections among decoded candidates (N, 5 + classes), as `decoding.decode` gives them.
+
+    Gives the candidate, the score and the class of each.
 
     Every pair of a candidate and a class with objectness * probability > `confidence` is a detection of its own
     (the "multi-label" rule of YOLOv5's validation); the best 30,000 go through `suppress`.
@@ -31,7 +41,7 @@ def detect(candidates: NDArray[np.float32], confidence: float, iou: float, max_d
     pairs = pairs[_best(scores.ravel()[pairs])]
     cells, classes = np.divmod(pairs, scores.shape[1])
     kept = suppress(candidates[cells, :4], classes, iou, max_detections)
-    return Detections(candidates[cells[kept], :4], scores.ravel()[pairs[kept]], classes[kept])
+    return cells[kept], scores.ravel()[pairs[kept]], classes[kept]
 
 
 def _best(scores: NDArray[np.float32]) -> NDArray[np.int64]:

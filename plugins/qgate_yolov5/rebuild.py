@@ -32,8 +32,10 @@ _BLOCKS: dict[str, type[blocks.Block]] = {
         blocks.Focus,
         blocks.GhostBottleneck,
         blocks.GhostConv,
+        blocks.Proto,
         blocks.SPP,
         blocks.SPPF,
+        blocks.Segment,
         blocks.TransformerBlock,
         blocks.TransformerLayer,
     )

@@ -133,6 +133,28 @@ class _RebuildParameter:
         return data
 
 
+class _GetAttribute:
+    """Stands in for `getattr`, by which the head of a segmentation model names one function, which is not needed."""
+
+    __slots__ = ()
+
+    def __call__(self, owner: Any, name: Any) -> None:
+        kind = owner.kind if isinstance(owner, type) and issubclass(owner, Stored) else ""
+        if (kind, name) != ("models.yolo.Detect", "forward"):
+            raise _refusal("builtins", "getattr")
+
+
+# Pickles of protocol 2, which torch writes, say `__builtin__`.
+_KNOWN: dict[tuple[str, str], Any] = {
+    ("__builtin__", "getattr"): _GetAttribute(),
+    ("__builtin__", "set"): set,
+    ("builtins", "set"): set,
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch._utils", "_rebuild_parameter"): _RebuildParameter(),
+    ("torch._utils", "_rebuild_tensor_v2"): _RebuildTensor(),
+}
+
+
 def _is_module_class(module: str, name: str) -> bool:
     """Say whether `module.name` is an `nn.Module` class of torch, without resolving what the file names."""
     if module == "torch.nn.modules.linear" and name in _ATTENTION_PARTS:
@@ -164,15 +186,8 @@ class _Unpickler(pickle._Unpickler):
         """Give what stands for a name. Raises `ModelError` on a name that is not allowed."""
         if module == "torch" and name in _DTYPES:
             return _DTYPES[name]
-        if module in {"builtins", "__builtin__"} and name == "set":
-            return set
-        if module == "collections" and name == "OrderedDict":
-            return OrderedDict
-        if module == "torch._utils" and name == "_rebuild_tensor_v2":
-            return _RebuildTensor()
-        if module == "torch._utils" and name == "_rebuild_parameter":
-            return _RebuildParameter()
-        return self._stand_in(module, name)
+        known = _KNOWN.get((module, name))
+        return self._stand_in(module, name) if known is None else known
 
     def _stand_in(self, module: str, name: str) -> type[Stored]:
         is_yolo = module in _YOLO_MODULES and name.isidentifier()

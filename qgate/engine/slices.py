@@ -1,4 +1,4 @@
-"""Slices that limits name, against those that the metric can give of this model."""
+"""Limits against the model: a metric may refuse its classes, and has the slices that limits name or has not."""
 
 from __future__ import annotations
 
@@ -6,33 +6,49 @@ from typing import TYPE_CHECKING
 
 from qgate.config.document import did_you_mean, shown
 from qgate.engine.evaluate import brief
-from qgate.errors import ConfigError, PluginError
+from qgate.errors import ConfigError, PluginError, QGateError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qgate.config.model import ModelConfig
+    from qgate.config.model import ModelConfig, ThresholdConfig
     from qgate.plugins import Registry
+    from qgate.protocols import Metric
 
 __all__ = ["check_slices"]
 
 
 def check_slices(config: ModelConfig, registry: Registry, class_names: Sequence[str]) -> None:
-    """Raise `ConfigError`, at its line, for a slice that its metric does not have for a model of these classes."""
-    for metric, threshold in config.thresholds.items():
-        known = _known_slices(metric, registry, class_names) if threshold.slices else {}
+    """Raise `ConfigError`, at its line, for a metric or a slice that cannot be had of a model of these classes."""
+    for name, threshold in config.thresholds.items():
+        if name not in registry.metrics:  # the core's own
+            continue
+        header = f"[models.{config.name}.thresholds.{name}"
+        metric = _metric(threshold, registry, class_names, header)
+        known = _slices(metric) if threshold.slices else {}
         for table in threshold.slices:
-            reason = _why_unknown(table.where or {}, metric, known)
+            reason = _why_unknown(table.where or {}, name, known)
             if reason:
-                header = f"[models.{config.name}.thresholds.{metric}.slices] where"
-                raise ConfigError(f"{header}: {reason}", path=shown(table.place.path), line=table.place.line)
+                raise ConfigError(
+                    f"{header}.slices] where: {reason}", path=shown(table.place.path), line=table.place.line
+                )
 
 
-def _known_slices(metric: str, registry: Registry, class_names: Sequence[str]) -> Mapping[str, Sequence[str]]:
+def _metric(threshold: ThresholdConfig, registry: Registry, class_names: Sequence[str], header: str) -> Metric:
+    place = threshold.place
     try:
-        return registry.metrics.get(metric)(class_names).slices()
+        return registry.metrics.get(threshold.metric)(class_names)
+    except QGateError as error:
+        raise ConfigError(f"{header}] {error}", path=shown(place.path), line=place.line) from error
     except Exception as error:
-        raise PluginError(f'metric "{metric}" cannot list its slices: {brief(error)}') from error
+        raise PluginError(f'metric "{threshold.metric}" cannot be made: {brief(error)}') from error
+
+
+def _slices(metric: Metric) -> Mapping[str, Sequence[str]]:
+    try:
+        return metric.slices()
+    except Exception as error:
+        raise PluginError(f'metric "{metric.name}" cannot list its slices: {brief(error)}') from error
 
 
 def _why_unknown(where: Mapping[str, str], metric: str, known: Mapping[str, Sequence[str]]) -> str:

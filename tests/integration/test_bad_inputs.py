@@ -174,7 +174,7 @@ def state_dict_alone(project: Project) -> str:
 
 def another_network(project: Project) -> str:
     torch.save({"model": torch.nn.Sequential(torch.nn.Conv2d(3, 8, 3))}, project.root / "digits.pt")
-    return "digits.pt: holds a torch.nn.modules.container.Sequential; expected a YOLOv5 detection model *"
+    return "digits.pt: holds a torch.nn.modules.container.Sequential; expected a YOLOv5 model of detection *"
 
 
 def class_99(project: Project) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DOCUMENT = " ".join((Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8").split())
-FIRST_PARTY = {"qgate", "detection", "yolov5", "observers"}
+FIRST_PARTY = {"qgate", "classification", "detection", "observers", "segmentation", "yolov5"}
 HOOKS = {name: hook for name, hook in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("qgate_")}
 SEAMS = {name: cls for name in protocols.__all__ if getattr(cls := getattr(protocols, name), "_is_protocol", False)}
 

@@ -41,6 +41,7 @@ VARIANTS = (
     Variant("v5-csp-leaky", yamls.p5("n", classes=2, block="BottleneckCSP"), "5.0", nn.LeakyReLU(0.1, inplace=True)),
     Variant("v5-hardswish", yamls.p5("n", classes=2), "5.0", nn.Hardswish()),
     Variant("transformer", yamls.p5("n", classes=2, deepest=yamls.TRANSFORMER_DEEPEST)),
+    Variant("segmentation", yamls.p5("n", classes=2, last=yamls.SEGMENT)),
     Variant("ghost", yamls.p5("n", classes=2, block="C3Ghost")),
     Variant("c3spp-dwconv", yamls.p5("n", classes=2, stem=yamls.DEPTHWISE_STEM, deepest=yamls.C3SPP_DEEPEST)),
 )
@@ -78,13 +79,16 @@ def test_pickled_variants_give_what_their_own_wiring_gives(variant: Variant, tmp
         (yamls.p5("m"), 21.2),
         (yamls.p5("l"), 46.5),
         (yamls.p5("x"), 86.7),
+        (yamls.p5("n", last=yamls.SEGMENT), 2.0),
+        (yamls.p5("s", last=yamls.SEGMENT), 7.6),
+        (yamls.p5("m", last=yamls.SEGMENT), 22.0),
         (yamls.p6("n"), 3.2),
         (yamls.p6("s"), 12.6),
         (yamls.p6("m"), 35.7),
         (yamls.p6("l"), 76.8),
         (yamls.p6("x"), 140.7),
     ],
-    ids=["n", "s", "m", "l", "x", "n6", "s6", "m6", "l6", "x6"],
+    ids=["n", "s", "m", "l", "x", "n-seg", "s-seg", "m-seg", "n6", "s6", "m6", "l6", "x6"],
 )
 def test_published_sizes(yaml: dict[str, Any], millions: float) -> None:
     with torch.device("meta"):
@@ -138,7 +142,7 @@ def test_activation_of_the_yaml_is_used() -> None:
         ({"backbone": [[-1, 1, "Convolution", [64]]], "head": []}, "Convolution is not among the blocks"),
         ({"backbone": [[-1, 1, "Conv", ["wide"]]], "head": []}, "Conv does not take"),
         ({"backbone": [[3, 1, "Conv", [64]]]}, "model.0 takes its input from layer 3"),
-        ({"head": []}, "does not end in Detect"),
+        ({"head": []}, "does not end in Detect or Segment"),
         ({"head": None}, "as backbone and as head"),
         ({"width_multiple": "0.25"}, "width_multiple is '0.25'"),
         ({"nc": 0}, "nc is 0"),

@@ -46,7 +46,7 @@ def yolov5_classes() -> Iterator[None]:
 def _disguise(module: nn.Module) -> nn.Module:
     """Give a copy whose blocks are of YOLOv5's classes; to be called within `yolov5_classes`."""
     name = type(module).__name__
-    home = sys.modules["models.yolo" if name == "Detect" else "models.common"]
+    home = sys.modules["models.yolo" if name in {"Detect", "Segment"} else "models.common"]
     cls = getattr(home, name) if isinstance(module, Block) else type(module)
     copy = cls.__new__(cls)
     copy.__dict__.update(module.__dict__)
@@ -82,7 +82,9 @@ def pickled_checkpoint(
 
 def _model(network: YoloV5, yaml: dict[str, Any], version: str) -> nn.Module:
     names = [f"class{index}" for index in range(yaml["nc"])]
-    model = getattr(sys.modules["models.yolo"], "Model" if version == "5.0" else "DetectionModel")()
+    segments = bool(network.num_coefficients)
+    name = "Model" if version == "5.0" else "SegmentationModel" if segments else "DetectionModel"
+    model = getattr(sys.modules["models.yolo"], name)()
     model.model = _disguise(network.model)
     for index, (layer, source) in enumerate(zip(model.model, network.sources, strict=True)):
         absolute = list(source) if isinstance(source, tuple) else source
@@ -91,6 +93,8 @@ def _model(network: YoloV5, yaml: dict[str, Any], version: str) -> nn.Module:
             del layer.recompute_scale_factor
     head = model.model[-1]
     head.nc, head.stride = yaml["nc"], torch.tensor(network.strides).float()
+    if segments:
+        head.npr, head.detect = 256, forward_of_detect()
     head.register_buffer("anchors", network.anchors)
     if version == "5.0":
         pixels = network.anchors * head.stride.view(-1, 1, 1)
@@ -100,9 +104,20 @@ def _model(network: YoloV5, yaml: dict[str, Any], version: str) -> nn.Module:
     return model  # type: ignore[no-any-return]
 
 
+def forward_of_detect() -> Any:
+    """Give the function to which a `Segment` of v7.0 keeps a reference; pickled, it is a call of `getattr`."""
+
+    def forward(self: Any, x: Any) -> Any: ...
+
+    forward.__module__, forward.__qualname__ = "models.yolo", "Detect.forward"
+    sys.modules["models.yolo"].Detect.forward = forward
+    return forward
+
+
 def reference_maps(path: pathlib.Path, image: Tensor) -> list[Tensor]:
-    """Unpickle a checkpoint that the test trusts, and run it: the raw maps, in float64."""
+    """Unpickle a checkpoint that the test trusts, and run it: the raw maps, and prototypes, in float64."""
     with yolov5_classes():
+        forward_of_detect()
         model = torch.load(path, weights_only=False)["model"].double()
     outputs: list[Any] = []
     x: Any = image.double()
@@ -150,6 +165,10 @@ def _sppf(m: Any, x: Tensor) -> Tensor:
 def _spp(m: Any, x: Tensor) -> Tensor:
     x = _run(m.cv1, x)
     return _run(m.cv2, torch.cat([x] + [_run(pool, x) for pool in m.m], 1))  # type: ignore[no-any-return]
+
+
+def _proto(m: Any, x: Tensor) -> Tensor:
+    return _run(m.cv3, _run(m.cv2, _run(m.upsample, _run(m.cv1, x))))  # type: ignore[no-any-return]
 
 
 def _focus(m: Any, x: Tensor) -> Tensor:
@@ -226,8 +245,10 @@ _RULES: dict[str, Any] = {
     "Identity": lambda m, x: x,
     "LeakyReLU": lambda m, x: torch.where(x > 0, x, x * m.negative_slope),
     "MaxPool2d": lambda m, x: functional.max_pool2d(x, m.kernel_size, m.stride, m.padding),
+    "Proto": _proto,
     "SPP": _spp,
     "SPPF": _sppf,
+    "Segment": lambda m, maps: [*_RULES["Detect"](m, maps), _proto(m.proto, maps[0])],
     "Sequential": _sequence,
     "SiLU": lambda m, x: x / (1 + (-x).exp()),
     "TransformerBlock": _transformer,
