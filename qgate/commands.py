@@ -39,7 +39,7 @@ def check(options: argparse.Namespace) -> int:
         _run(gate)
     result = gate.result()
     try:
-        gate.save()
+        result.save(gate.config.qgate.results)
     finally:  # what took minutes to find is shown, also where it cannot be saved
         _show(result, as_json=options.json)
     for report in reports:

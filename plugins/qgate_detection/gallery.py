@@ -1,0 +1,216 @@
+"""The images that int8 does worst on, with what both arms and the labels say."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from qgate.panels import Gallery, Mark, Picture
+from qgate_detection.agreement import MIN_OVERLAP, MIN_SCORE, MIN_SCORE_OF_COUNTERPART, as_targets
+from qgate_detection.boxes import Detections, Targets
+from qgate_detection.matching import match, pool_boxes
+from qgate_detection.metrics import ALL_AREAS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from qgate.panels import Side, State
+    from qgate.protocols import Sample
+
+    Bools = NDArray[np.bool_]
+
+NUM_PICTURES = 20
+
+_LONGER_SIDE = 640
+_MAX_BYTES = 150_000  # of one picture, if it can be
+_QUALITIES = (80, 65, 50, 35)
+_CHANNELS = 3
+_NAMED = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What counts of one image: detections in the order in which `pool_boxes` has them, and targets.
+
+    Without labels, what float32 detects is the target.
+    """
+
+    sample_id: str
+    float32: Detections
+    int8: Detections
+    targets: Targets
+    is_labelled: bool
+
+    @classmethod
+    def of(cls, sample_id: str, float32: Detections, int8: Detections, target: Any) -> Seen:
+        """Keep the detections that may be shown, or may be the counterpart of one."""
+        float32, int8 = (_ordered(each) for each in (float32, int8))
+        is_labelled = isinstance(target, Targets)
+        return cls(sample_id, float32, int8, target if is_labelled else as_targets(_shown(float32)), is_labelled)
+
+
+def worst_pictures(seen: Sequence[Seen], class_names: Sequence[str], read: Callable[[int], Sample]) -> Gallery:
+    """Give the images with the greatest loss, each with its marks.
+
+    An arm's merit is the sum of the scores of detections that find a target, minus that of those which find none; the
+    loss is float32's merit minus int8's.
+    """
+    float32 = _judged([(_shown(each.float32), each.targets) for each in seen])
+    int8 = _judged([(_shown(each.int8), each.targets) for each in seen])
+    losses = np.array(
+        [
+            one.merit(_shown(each.float32)) - other.merit(_shown(each.int8))
+            for each, one, other in zip(seen, float32, int8, strict=True)
+        ]
+    )
+    worst = [index for index in np.argsort(-losses, kind="stable").tolist() if losses[index] > 0][:NUM_PICTURES]
+    pictures: list[Picture] = []
+    for index in worst:
+        pixels = read(index).input
+        if _is_picture(pixels):
+            found = (float32[index].found_targets, int8[index].found_targets)
+            marks = tuple(_marks(seen[index], found, class_names, pixels))
+            pictures.append(_picture(seen[index].sample_id, pixels, marks, float(losses[index])))
+    return Gallery("Images that lost most", _about(seen), tuple(pictures))
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """Which detections of an image find a target, which count for nothing, and which targets are found."""
+
+    found: Bools
+    ignored: Bools
+    found_targets: Bools
+
+    def merit(self, detections: Detections) -> float:
+        """Add the scores of what is right, and subtract those of what is wrong."""
+        signs = self.found.astype(np.float64) - (~self.found & ~self.ignored)
+        return float(signs @ detections.scores)
+
+
+def _judged(images: Sequence[tuple[Detections, Targets]]) -> list[_Judged]:
+    """Match every image's detections, which are in the order of the pool, with its targets."""
+    pool = pool_boxes(images, min_overlap=MIN_OVERLAP)
+    matches = match(pool, np.array([MIN_OVERLAP]), ALL_AREAS)
+    pair = matches.pair[0]
+    taken = np.zeros(len(pool.target_image), dtype=bool)
+    taken[pool.pair_target[pair[pair >= 0]]] = True
+    order = np.argsort(pool.image, kind="stable")
+    ends = np.cumsum([len(detections) for detections, _ in images])[:-1]
+    found, ignored = (np.split(marked[order], ends) for marked in (matches.found[0], matches.ignored[0]))
+    targets = np.split(taken, np.cumsum([len(each) for _, each in images])[:-1])
+    return [_Judged(*parts) for parts in zip(found, ignored, targets, strict=True)]
+
+
+def _marks(
+    seen: Seen, found_targets: tuple[Bools, Bools], class_names: Sequence[str], pixels: NDArray[np.uint8]
+) -> Iterator[Mark]:
+    """Give the marks of one image: targets first, so that detections lie above them."""
+    height, width = pixels.shape[:2]
+    scale = np.array([width, height, width, height], dtype=np.float64)
+
+    def mark(side: Side, state: State, box: NDArray[Any], index: int, score: float | None = None) -> Mark:
+        name = class_names[index] if class_names else str(index)
+        left, top, right, bottom = np.round(np.clip(box / scale, 0, 1), 4).tolist()
+        text = name if score is None else f"{name} {score:.2f}"
+        return Mark((left, top, right, bottom), name, side, state, text)
+
+    if seen.is_labelled:
+        real = zip(seen.targets.boxes, seen.targets.classes, seen.targets.crowd, *found_targets, strict=True)
+        for box, index, is_crowd, by_float32, by_int8 in real:
+            if not is_crowd:
+                yield mark("target", _state(bool(by_float32), bool(by_int8)), box, int(index))
+    sides: tuple[tuple[Side, Detections, Detections, State], ...] = (
+        ("float32", seen.float32, seen.int8, "only float32"),
+        ("int8", seen.int8, seen.float32, "only int8"),
+    )
+    for side, ours, theirs, alone in sides:
+        shown = _shown(ours)
+        (judged,) = _judged([(shown, as_targets(theirs))])
+        for box, score, index, has_counterpart in zip(
+            shown.boxes, shown.scores, shown.classes, judged.found, strict=True
+        ):
+            yield mark(side, "both" if has_counterpart else alone, box, int(index), float(score))
+
+
+def _state(by_float32: bool, by_int8: bool) -> State:  # two of a kind
+    if by_float32:
+        return "both" if by_int8 else "only float32"
+    return "only int8" if by_int8 else "missed"
+
+
+def _picture(name: str, pixels: NDArray[np.uint8], marks: tuple[Mark, ...], loss: float) -> Picture:
+    content = _encoded(pixels)
+    height, width = pixels.shape[:2]
+    return Picture(name, _caption(marks, loss), content, "image/webp", width, height, marks)
+
+
+def _caption(marks: Sequence[Mark], loss: float) -> str:
+    """Say what int8 lost, what it added, and what neither arm found."""
+    lost = [mark.group for mark in marks if mark.side == "float32" and mark.state == "only float32"]
+    added = [mark.group for mark in marks if mark.side == "int8" and mark.state == "only int8"]
+    missed = [mark.group for mark in marks if mark.side == "target" and mark.state == "missed"]
+    parts = [("only float32", lost), ("only int8", added), ("missed by both", missed)]
+    said = [f"{label}: {_listed(names)}" for label, names in parts if names]
+    return f"{'; '.join(said) or 'scores or places moved'} (loss {loss:.2f})"
+
+
+def _listed(names: Sequence[str]) -> str:
+    counted = Counter(names).most_common()
+    rest = sum(count for _, count in counted[_NAMED:])
+    shown = [f"{count} {name}" for name, count in counted[:_NAMED]]
+    return ", ".join([*shown, *([f"{rest} others"] if rest else [])])
+
+
+def _about(seen: Sequence[Seen]) -> str:
+    targets = "a label" if all(each.is_labelled for each in seen) else "what float32 detects"
+    return (
+        f"Detections of a score of at least {MIN_SCORE:g}. An image's loss is float32's merit minus int8's: the scores "
+        f"of detections that find {targets} at an IoU of {MIN_OVERLAP:g}, minus those of detections that find none."
+    )
+
+
+def _is_picture(pixels: Any) -> bool:
+    return (
+        isinstance(pixels, np.ndarray)
+        and pixels.dtype == np.uint8
+        and pixels.ndim == _CHANNELS
+        and pixels.shape[2] == _CHANNELS
+    )
+
+
+def _encoded(pixels: NDArray[np.uint8]) -> bytes:
+    """Give an image, RGB uint8 (H, W, 3), as WebP of a size that a page holds twenty of."""
+    shrunk = cv2.cvtColor(_shrunk(pixels), cv2.COLOR_RGB2BGR)
+    content = b""
+    for quality in _QUALITIES:
+        content = cv2.imencode(".webp", shrunk, [cv2.IMWRITE_WEBP_QUALITY, quality])[1].tobytes()
+        if len(content) <= _MAX_BYTES:
+            break
+    return content
+
+
+def _shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    height, width = pixels.shape[:2]
+    ratio = _LONGER_SIDE / max(height, width)
+    if ratio >= 1:
+        return pixels
+    size = (max(1, round(width * ratio)), max(1, round(height * ratio)))
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
+def _ordered(detections: Detections) -> Detections:
+    """Give what may count, ordered by class, then by falling score."""
+    kept = detections.chosen(detections.scores >= MIN_SCORE_OF_COUNTERPART)
+    order = np.lexsort((-kept.scores, kept.classes))
+    return Detections(kept.boxes[order], kept.scores[order], kept.classes[order])
+
+
+def _shown(detections: Detections) -> Detections:
+    return detections.chosen(detections.scores >= MIN_SCORE)
