@@ -133,9 +133,8 @@ def _marks(
     for side, ours, theirs, alone in sides:
         shown = _shown(ours)
         (judged,) = _judged([(shown, as_targets(theirs))])
-        for box, score, index, has_counterpart in zip(
-            shown.boxes, shown.scores, shown.classes, judged.found, strict=True
-        ):
+        counted = zip(shown.boxes, shown.scores, shown.classes, judged.found, strict=True)
+        for box, score, index, has_counterpart in counted:
             yield mark(side, "both" if has_counterpart else alone, box, int(index), float(score))
 
 
@@ -152,13 +151,21 @@ def _picture(name: str, pixels: NDArray[np.uint8], marks: tuple[Mark, ...], loss
 
 
 def _caption(marks: Sequence[Mark], loss: float) -> str:
-    """Say what int8 lost, what it added, and what neither arm found."""
-    lost = [mark.group for mark in marks if mark.side == "float32" and mark.state == "only float32"]
-    added = [mark.group for mark in marks if mark.side == "int8" and mark.state == "only int8"]
-    missed = [mark.group for mark in marks if mark.side == "target" and mark.state == "missed"]
-    parts = [("only float32", lost), ("only int8", added), ("missed by both", missed)]
-    said = [f"{label}: {_listed(names)}" for label, names in parts if names]
-    return f"{'; '.join(said) or 'scores or places moved'} (loss {loss:.2f})"
+    """Say what only one arm detects, or else which labels only one finds, and what neither finds."""
+    parts = {
+        "only float32": _groups(marks, "float32", "only float32"),
+        "only int8": _groups(marks, "int8", "only int8"),
+        "labels only float32 finds": _groups(marks, "target", "only float32"),
+        "labels only int8 finds": _groups(marks, "target", "only int8"),
+    }
+    said = [f"{label}: {_listed(names)}" for label, names in parts.items() if names] or ["scores fell"]
+    missed = len(_groups(marks, "target", "missed"))
+    neither = [f"{missed} missed by both"] if missed else []
+    return f"{'; '.join([*said, *neither])} (loss {loss:.2f})"
+
+
+def _groups(marks: Sequence[Mark], side: Side, state: State) -> list[str]:
+    return [mark.group for mark in marks if (mark.side, mark.state) == (side, state)]
 
 
 def _listed(names: Sequence[str]) -> str:

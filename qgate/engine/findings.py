@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from qgate.details import Activation, Details, LayerRatio, Layers, Times, details_file, packed
 from qgate.engine.accuracy import by_own_noise
+from qgate.engine.calibrate import preprocessed
 from qgate.engine.evaluate import brief, read_sample
-from qgate.engine.probe import Probe, spread
+from qgate.engine.probe import spread
 from qgate.engine.variants import Variants
 from qgate.files import write_atomically
 from qgate.panels import Gallery
@@ -146,7 +147,8 @@ class _Watcher:
 def look_at_layers(case: Case) -> Layers:
     """Measure the noise of each layer, and count the outputs of the noisiest, on very few calibration samples."""
     variants = Variants.of(case.inputs.loaded, case.artifact, case.registry)
-    batches = Probe.of(case.inputs, spread(case.chosen, _NUM_SAMPLES)).batches
+    inputs = case.inputs
+    batches = list(preprocessed(inputs.loaded, inputs.calibration, spread(case.chosen, _NUM_SAMPLES)))
     noise = layer_noise(variants.floats, variants.reference, batches)
     worst = [layer.layer for layer in by_own_noise(noise)]
     outputs = output_values(variants.floats, variants.reference, batches, worst, _NUM_WORST)

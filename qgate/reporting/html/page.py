@@ -31,7 +31,8 @@ __all__ = ["page"]
 
 _HERE = Path(__file__).parent
 _MIN_SLICES = 4  # fewer are read off the table
-_ENVIRONMENT = ("cpu", "num_threads", "torch", "python", "git_commit")
+_ENVIRONMENT = {"cpu": "CPU", "num_threads": "threads", "torch": "torch", "python": "Python"}
+_SHORT_COMMIT = 12
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def page(result: Result) -> str:
         result=stored,
         status=status,
         headline=said,
-        environment=[(key, stored.environment[key]) for key in _ENVIRONMENT if stored.environment.get(key) is not None],
+        facts=_facts(stored),
         headings=HEADINGS,
         models=[
             _Drawing(f"m{number}").model(name, model, read_details(model, result.folder))
@@ -94,6 +95,21 @@ def page(result: Result) -> str:
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return text.encode("utf-8", "replace").decode()  # JSON may hold halves of characters
+
+
+def _facts(result: Result) -> list[tuple[str, Any]]:
+    """Say when, of what and where the run was."""
+    machine = {key: result.environment.get(key) for key in _ENVIRONMENT}
+    commit = str(result.environment.get("git_commit") or "")[:_SHORT_COMMIT]
+    created = result.created.replace("T", " ").replace("+00:00", " UTC")
+    facts = {
+        "run": created,
+        "configuration": result.config_path,
+        "commit": commit,
+        **machine,
+        "qgate": result.qgate_version,
+    }
+    return [(_ENVIRONMENT.get(key, key), value) for key, value in facts.items() if value not in (None, "")]
 
 
 def _text(name: str) -> str:
@@ -161,7 +177,9 @@ class _Drawing:
         return self._draw_all("slices", plots.scatter, _sliced(model))
 
     def _layers(self, layers: Layers | None) -> LayersView | None:
-        return layers and LayersView(
+        if layers is None:
+            return None
+        return LayersView(
             num_samples=layers.num_samples,
             noise=self._draw("layers", plots.noise, layers),
             activations=self._draw_all("layers", plots.activation, [(each,) for each in layers.worst]),

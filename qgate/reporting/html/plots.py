@@ -7,7 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgate.reporting.figures import unit_of
-from qgate.reporting.html.svg import FLOAT32, GRID, INK, INT8, MISSED, MUTED, drawing, label, new_figure, svg_of
+from qgate.reporting.html.svg import (
+    CARD,
+    FLOAT32,
+    GRID,
+    INK,
+    INT8,
+    MISSED,
+    MUTED,
+    PASSED,
+    UNSURE,
+    drawing,
+    label,
+    new_figure,
+    svg_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +41,10 @@ _HEIGHT = 2.9
 _ROOM = 0.12  # on either side of what a strip shows, as a share
 _BINS = 48
 _TAIL = 99.0  # percentile of the slower arm that is still shown
+_NAMED_SLICES = 3
+_APART = 0.07  # of a plot's height: names that are nearer overlap
 _COLOURS = {"float32": FLOAT32, "int8": INT8}
+_STATUS_COLOURS = {"passed": PASSED, "inconclusive": UNSURE}
 
 
 def interval(verdict: Verdict, name: str) -> str:
@@ -48,7 +65,7 @@ def _strip(axes: Axes, verdict: Verdict) -> None:
     forbidden = (left, verdict.limit_value) if verdict.limit.startswith("lower_") else (verdict.limit_value, right)
     axes.axvspan(*forbidden, color=MISSED, alpha=0.13, linewidth=0)
     axes.axvline(verdict.limit_value, color=MISSED, linewidth=1.4)
-    colour = INT8 if verdict.status == "passed" else MISSED
+    colour = _STATUS_COLOURS.get(verdict.status, MISSED)
     axes.plot([low, high], [0, 0], color=colour, linewidth=5, alpha=0.45)
     axes.plot([measured], [0], marker="o", color=colour, markersize=6)
     axes.set(xlim=(left, right), ylim=(-1, 1), yticks=[], title=label(verdict.name))
@@ -89,52 +106,61 @@ def scatter(metric: str, kind: str, slices: dict[str, dict[str, Any]], name: str
     known = {key: item for key, item in slices.items() if None not in (item["baseline"], item["candidate"])}
     titles = {}
     with drawing():
-        figure = new_figure(3.6)
+        figure = new_figure(_HEIGHT)
         axes = figure.subplots()
         most = max((item["support"] for item in known.values()), default=1) or 1
         ends = [value for item in known.values() for value in (item["baseline"], item["candidate"])]
         span = (min([0.0, *ends]), max([0.0, *ends]) * 1.04 or 1.0)
         axes.plot(span, span, color=MUTED, linewidth=0.8)
+        axes.set(xlim=span, ylim=span, xlabel="float32", ylabel="int8", title=label(f"{metric} of each {kind}"))
         for index, (key, item) in enumerate(known.items()):
             before, after = item["baseline"], item["candidate"]
-            colour, size = (MISSED if item["drop"] > 0 else INT8), 3 + 9 * (item["support"] / most) ** 0.5
+            colour, size = (INT8 if item["drop"] > 0 else MUTED), 3 + 9 * (item["support"] / most) ** 0.5
             gid = f"slice-{index}"
-            axes.plot([before], [after], "o", color=colour, alpha=0.7, markersize=size, markeredgewidth=0, gid=gid)
+            axes.plot([before], [after], "o", color=colour, alpha=0.65, markersize=size, markeredgewidth=0, gid=gid)
             titles[gid] = f"{key}: {before:.3f} to {after:.3f}, {item['support']} targets"
         _name_losers(axes, known)
-        axes.set(xlim=span, ylim=span, xlabel="float32", ylabel="int8", title=label(f"{metric} of each {kind}"))
-        axes.set_aspect("equal")
         return svg_of(figure, name, f"{metric} of each {kind}, float32 against int8", titles)
 
 
 def _name_losers(axes: Axes, slices: dict[str, dict[str, Any]]) -> None:
-    """Name the slices that lose most, where they lose anything."""
-    for key, item in sorted(slices.items(), key=lambda entry: -entry[1]["drop"])[:3]:
-        if item["drop"] > 0:
-            place = (item["baseline"], item["candidate"])
-            side = "right" if place[0] > axes.get_xlim()[1] * 0.6 else "left"
-            offset = (-7, -3) if side == "right" else (7, -3)
-            axes.annotate(label(key)[:18], place, offset, textcoords="offset points", ha=side, color=INK, fontsize=8)
+    """Name the slices that lose most, where they lose anything and names have room."""
+    low, high = axes.get_ylim()
+    named: list[float] = []
+    for key, item in sorted(slices.items(), key=lambda entry: -entry[1]["drop"]):
+        x, y = item["baseline"], item["candidate"]
+        if item["drop"] <= 0 or len(named) == _NAMED_SLICES:
+            break
+        if any(abs(y - other) < _APART * (high - low) for other in named):
+            continue
+        named.append(y)
+        is_right = x > low + 0.7 * (high - low)
+        offset, side = ((-7, -8), "right") if is_right else ((7, -5), "left")
+        axes.annotate(label(key)[:18], (x, y), offset, textcoords="offset points", ha=side, color=INK, fontsize=8)
 
 
 def noise(layers: Layers, name: str) -> str:
     """Draw both ratios of each layer, in running order, and name the noisiest."""
     with drawing():
-        figure = new_figure(_HEIGHT, 2 * 4.6)
+        figure = new_figure(3.4, 13.0)
         axes = figure.subplots()
         alone = _decibels([ratio.alone for ratio in layers.ratios])
         accumulated = _decibels([ratio.accumulated for ratio in layers.ratios])
-        axes.plot(alone, marker="o", markersize=3, color=INT8, label="this layer alone")
-        axes.plot(accumulated, marker="o", markersize=3, color=FLOAT32, label="from the input on")
+        axes.plot(alone, marker="o", markersize=3.5, color=INT8, label="this layer alone")
+        axes.plot(accumulated, marker="o", markersize=3.5, color=FLOAT32, label="from the input on")
         for index in np.argsort(np.nan_to_num(alone, nan=np.inf), kind="stable")[:_NAMED_LAYERS].tolist():
             if np.isfinite(alone[index]):
-                text = label(layers.ratios[index].layer)
-                side = "right" if index > len(alone) / 2 else "left"
-                axes.annotate(text, (index, alone[index]), (0, -10), textcoords="offset points", ha=side, fontsize=8)
+                _name_point(axes, label(layers.ratios[index].layer), index, alone[index])
         axes.set(xlabel="layers in running order", ylabel="signal to noise, dB")
         axes.margins(x=0.02, y=0.15)
-        axes.legend(loc="upper right", ncols=2)
+        axes.legend(loc="lower left", ncols=2, bbox_to_anchor=(0, 1), borderaxespad=0.2)
         return svg_of(figure, name, "Ratio of signal to int8's noise of each layer, in dB")
+
+
+def _name_point(axes: Axes, text: str, x: float, y: float) -> None:
+    axes.plot([x], [y], "o", color=INT8, markersize=9, fillstyle="none", markeredgewidth=1.2)
+    box = {"facecolor": CARD, "edgecolor": "none", "alpha": 0.85, "pad": 1.0}
+    axes.annotate(text, (x, y), (0, -16), textcoords="offset points", ha="center", fontsize=8, bbox=box, zorder=4)
 
 
 def _decibels(ratios: Sequence[float]) -> NDArray[np.float64]:
@@ -159,9 +185,17 @@ def activation(found: Activation, name: str) -> str:
         room = 0.04 * (right - left)
         axes.set(yscale="log", xlim=(left - room, right + room), title=label(found.layer), ylabel="values")
         axes.set_ylim(bottom=0.5)
+        axes.yaxis.set_major_formatter(_powers())
         axes.minorticks_off()
         described = f"Values of {found.layer}: int8 covers {low:.4g} to {high:.4g}, {found.clipped:.2%} lie beyond"
         return svg_of(figure, name, described)
+
+
+def _powers() -> Any:
+    """Write powers of ten without mathematical markup, which names must not be read as."""
+    from matplotlib.ticker import EngFormatter
+
+    return EngFormatter(sep="")
 
 
 def latency(times: Times, baseline_form: str, name: str) -> str:
@@ -177,5 +211,5 @@ def latency(times: Times, baseline_form: str, name: str) -> str:
             axes.axvline(float(np.median(values)), color=colour, linewidth=1.4)
         axes.set(xlabel="milliseconds a pass", ylabel="passes", ylim=(0, None), title="Latency")
         axes.spines["left"].set_color(GRID)
-        axes.legend(loc="best")
+        axes.legend(loc="upper center")
         return svg_of(figure, name, "Distributions of the times of a pass, of float32 and int8")

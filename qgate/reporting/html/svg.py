@@ -16,12 +16,37 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from xml.etree.ElementTree import Element
 
-__all__ = ["FLOAT32", "GRID", "INK", "INT8", "MISSED", "MUTED", "drawing", "label", "new_figure", "svg_of"]
+__all__ = [
+    "CARD",
+    "FLOAT32",
+    "GRID",
+    "INK",
+    "INT8",
+    "MISSED",
+    "MUTED",
+    "PASSED",
+    "UNSURE",
+    "drawing",
+    "label",
+    "new_figure",
+    "svg_of",
+]
 
 # Stand-ins for the style sheet's colours, which differ between light and dark.
 INK, MUTED, GRID = "#010101", "#020202", "#030303"
-FLOAT32, INT8, MISSED = "#040404", "#050505", "#060606"
-_VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", FLOAT32: "float32", INT8: "int8", MISSED: "missed"}
+FLOAT32, INT8, CARD = "#040404", "#050505", "#060606"
+PASSED, UNSURE, MISSED = "#070707", "#080808", "#090909"
+_VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    GRID: "grid",
+    FLOAT32: "float32",
+    INT8: "int8",
+    CARD: "card",
+    PASSED: "passed",
+    UNSURE: "unsure",
+    MISSED: "missed",
+}
 
 _LONGEST = 40
 _INCHES_WIDE = 4.4
