@@ -82,11 +82,20 @@ def worst_pictures(seen: Sequence[Seen], class_names: Sequence[str], read: Calla
 
 @dataclass(frozen=True, eq=False)
 class _Judged:
-    """Which detections of an image find a target, which count for nothing, and which targets are found."""
+    """What became of an image's detections and targets.
 
-    found: Bools
+    `target` (N,) is the index of the target that a detection takes, or -1; `ignored` (N,) marks those that count for
+    nothing; `found_targets` (M,) the targets that are taken.
+    """
+
+    target: NDArray[np.int64]
     ignored: Bools
     found_targets: Bools
+
+    @property
+    def found(self) -> Bools:
+        """Mark the detections that find a target."""
+        return (self.target >= 0) & ~self.ignored
 
     def merit(self, detections: Detections) -> float:
         """Add the scores of what is right, and subtract those of what is wrong."""
@@ -98,14 +107,19 @@ def _judged(images: Sequence[tuple[Detections, Targets]]) -> list[_Judged]:
     """Match every image's detections, which are in the order of the pool, with its targets."""
     pool = pool_boxes(images, min_overlap=MIN_OVERLAP)
     matches = match(pool, np.array([MIN_OVERLAP]), ALL_AREAS)
-    pair = matches.pair[0]
-    taken = np.zeros(len(pool.target_image), dtype=bool)
-    taken[pool.pair_target[pair[pair >= 0]]] = True
+    taken_by = np.append(pool.pair_target, -1)[matches.pair[0]]  # -1, unmatched: the appended one
+    found_targets = np.zeros(len(pool.target_image), dtype=bool)
+    found_targets[taken_by[taken_by >= 0]] = True
     order = np.argsort(pool.image, kind="stable")
-    ends = np.cumsum([len(detections) for detections, _ in images])[:-1]
-    found, ignored = (np.split(marked[order], ends) for marked in (matches.found[0], matches.ignored[0]))
-    targets = np.split(taken, np.cumsum([len(each) for _, each in images])[:-1])
-    return [_Judged(*parts) for parts in zip(found, ignored, targets, strict=True)]
+    bounds = np.cumsum([0, *(len(detections) for detections, _ in images)])
+    target_bounds = np.cumsum([0, *(len(targets) for _, targets in images)])
+    judged = []
+    for index in range(len(images)):
+        of_image = order[bounds[index] : bounds[index + 1]]
+        begin, end = target_bounds[index], target_bounds[index + 1]
+        target = np.maximum(taken_by[of_image] - begin, -1)
+        judged.append(_Judged(target, matches.ignored[0][of_image], found_targets[begin:end]))
+    return judged
 
 
 def _marks(
@@ -115,27 +129,30 @@ def _marks(
     height, width = pixels.shape[:2]
     scale = np.array([width, height, width, height], dtype=np.float64)
 
-    def mark(side: Side, state: State, box: NDArray[Any], index: int, score: float | None = None) -> Mark:
+    def mark(side: Side, state: State, box: NDArray[Any], index: int, said: str = "") -> Mark:
         name = class_names[index] if class_names else str(index)
         left, top, right, bottom = np.round(np.clip(box / scale, 0, 1), 4).tolist()
-        text = name if score is None else f"{name} {score:.2f}"
-        return Mark((left, top, right, bottom), name, side, state, text)
+        return Mark((left, top, right, bottom), name, side, state, f"{name} {said}".strip())
 
     if seen.is_labelled:
         real = zip(seen.targets.boxes, seen.targets.classes, seen.targets.crowd, *found_targets, strict=True)
         for box, index, is_crowd, by_float32, by_int8 in real:
             if not is_crowd:
                 yield mark("target", _state(bool(by_float32), bool(by_int8)), box, int(index))
-    sides: tuple[tuple[Side, Detections, Detections, State], ...] = (
-        ("float32", seen.float32, seen.int8, "only float32"),
-        ("int8", seen.int8, seen.float32, "only int8"),
-    )
-    for side, ours, theirs, alone in sides:
-        shown = _shown(ours)
-        (judged,) = _judged([(shown, as_targets(theirs))])
-        counted = zip(shown.boxes, shown.scores, shown.classes, judged.found, strict=True)
-        for box, score, index, has_counterpart in counted:
-            yield mark(side, "both" if has_counterpart else alone, box, int(index), float(score))
+    for box, index, ours, theirs in _counterparts(seen.float32, seen.int8):
+        said = f"{ours:.2f}" if theirs is None else f"{ours:.2f} → {theirs:.2f}"
+        yield mark("float32", "only float32" if theirs is None else "both", box, index, said)
+    for box, index, ours, theirs in _counterparts(seen.int8, seen.float32):
+        said = f"{ours:.2f}" if theirs is None else f"{theirs:.2f} → {ours:.2f}"
+        yield mark("int8", "only int8" if theirs is None else "both", box, index, said)
+
+
+def _counterparts(ours: Detections, theirs: Detections) -> Iterator[tuple[NDArray[Any], int, float, float | None]]:
+    """Give box, class and score of each of our detections, and the score of its counterpart among theirs."""
+    shown = _shown(ours)
+    (judged,) = _judged([(shown, as_targets(theirs))])
+    for box, index, score, other in zip(shown.boxes, shown.classes, shown.scores, judged.target, strict=True):
+        yield box, int(index), float(score), float(theirs.scores[other]) if other >= 0 else None
 
 
 def _state(by_float32: bool, by_int8: bool) -> State:  # two of a kind
@@ -158,7 +175,7 @@ def _caption(marks: Sequence[Mark], loss: float) -> str:
         "labels only float32 finds": _groups(marks, "target", "only float32"),
         "labels only int8 finds": _groups(marks, "target", "only int8"),
     }
-    said = [f"{label}: {_listed(names)}" for label, names in parts.items() if names] or ["scores fell"]
+    said = [f"{label}: {_listed(names)}" for label, names in parts.items() if names] or ["only scores and places moved"]
     missed = len(_groups(marks, "target", "missed"))
     neither = [f"{missed} missed by both"] if missed else []
     return f"{'; '.join([*said, *neither])} (loss {loss:.2f})"

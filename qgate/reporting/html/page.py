@@ -18,7 +18,16 @@ from qgate.panels import Curves, Gallery
 from qgate.reporting.figures import milliseconds, optional
 from qgate.reporting.html import plots
 from qgate.reporting.html.gallery import GalleryView, gallery_view
-from qgate.reporting.rows import HEADINGS, caption, footer, headline, models_worst_first, rows, worst_first
+from qgate.reporting.rows import (
+    HEADINGS,
+    KEPT_TOGETHER,
+    caption,
+    footer,
+    headline,
+    models_worst_first,
+    rows,
+    worst_first,
+)
 from qgate.results import result_from_document
 
 if TYPE_CHECKING:
@@ -83,7 +92,7 @@ def page(result: Result) -> str:
     text = _template().render(
         result=stored,
         status=status,
-        headline=said,
+        headline=_loose(said),
         facts=_facts(stored),
         headings=HEADINGS,
         models=[
@@ -95,6 +104,11 @@ def page(result: Result) -> str:
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
     return text.encode("utf-8", "replace").decode()  # JSON may hold halves of characters
+
+
+def _loose(text: str) -> str:
+    """Let a line break where the console would not: a phone is narrower."""
+    return text.replace(KEPT_TOGETHER, " ")
 
 
 def _facts(result: Result) -> list[tuple[str, Any]]:
@@ -142,7 +156,7 @@ class _Drawing:
             name=name,
             caption=caption(name, model).removeprefix(f"{name}: "),
             rows=[astuple(row) for row in rows(model)],
-            lines=list(footer(model)),
+            lines=[(label, _loose(text)) for label, text in footer(model)],
             intervals=self._intervals(model),
             curves=[self._curves(panel) for panel in details.panels if isinstance(panel, Curves)],
             scatters=self._scatters(model),
