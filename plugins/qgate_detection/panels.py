@@ -39,10 +39,10 @@ class DetectionPanels:
         self._seen.append(Seen.of(sample_id, float32, int8, target))
 
     def panels(self, read: Callable[[int], Sample]) -> Iterator[Panel]:
-        """Give the curves where every image is labelled, and the pictures where there are some to show."""
+        """Give the curves where every image is labelled and one has targets, and the pictures that int8 lost on."""
         if not self._seen:
             return
-        if self._is_labelled:
+        if self._is_labelled and self._metrics["float32"].support():
             yield precision_recall(self._metrics, self._class_names)
         gallery = worst_pictures(self._seen, self._class_names, read)
         if gallery.pictures:

@@ -42,6 +42,7 @@ _HERE = Path(__file__).parent
 _MIN_SLICES = 4  # fewer are read off the table
 _ENVIRONMENT = {"cpu": "CPU", "num_threads": "threads", "torch": "torch", "python": "Python"}
 _SHORT_COMMIT = 12
+_CONTROLS = dict.fromkeys({*range(32), 127} - {ord("\n"), ord("\t")}, "\N{REPLACEMENT CHARACTER}")
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def page(result: Result) -> str:
         script=Markup(script),  # noqa: S704  # a file of this package
         script_sha256=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
-    return text.encode("utf-8", "replace").decode()  # JSON may hold halves of characters
+    return text.encode("utf-8", "replace").decode().translate(_CONTROLS)  # JSON may hold halves of characters
 
 
 def _loose(text: str) -> str:
