@@ -83,7 +83,7 @@ def _add_report(parsers: _Commands) -> None:
     _add_config(command)
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", dest="format", action="store_const", const="json", help="print the result as JSON")
-    form.add_argument("--format", metavar="FORMAT", help="a report format: json, markdown, a plugin's")
+    form.add_argument("--format", metavar="FORMAT", help="a report format: json, markdown, html, a plugin's")
     command.add_argument("-o", "--output", metavar="FILE", type=Path, help="write there; needs --format or --json")
 
 

@@ -30,16 +30,14 @@ def test_a_check_writes_what_report_writes(project: Folder, qgate: Qgate) -> Non
 
 
 def test_a_run_that_broke_off_half_way_is_shown_and_says_what_is_missing(project: Folder, qgate: Qgate) -> None:
-    project.write(
-        "conftest.py", project.text("conftest.py").replace("float(prediction.argmax() == target)", "{}[target]")
-    )
+    project.write("conftest.py", project.text("conftest.py").replace("float(prediction", "float({}[0], prediction"))
     qgate("check", "--report", "html:page.html")
 
     found = Reader(project.text("page.html"))
 
     assert "FAILED" in found.text
     for section in ("Curves and images", "Noise and activations", "Distributions"):
-        assert f'{section}: metric "accuracy" failed at sample "0": KeyError' in found.text
+        assert f'{section}: metric "accuracy" failed at sample "0" (float32): KeyError' in found.text
     assert "the artifact" not in found.text
     assert "backend" in found.text
 
