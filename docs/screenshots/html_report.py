@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from browser import Browser
 
 IMAGES = ROOT / "docs" / "images"
-WIDTH = 1120
-HEIGHT = 1000
+WIDTH = 1180
+HEIGHT = 1180
 QUALITY = 82
 
 
