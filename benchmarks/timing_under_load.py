@@ -120,7 +120,7 @@ def run_all(loaded: LoadedModel, runs: int, max_seconds: float) -> Iterator[Tria
             for setting in (Setting(case, load, limit) for case in PASSES for limit in LIMITS[case]):
                 begin = time.perf_counter()
                 goal = Goal((setting.limit,), seed=seed)
-                figures = measure(arms[setting.case], loaded.example_inputs, config, goal, Silent())
+                figures = measure(arms[setting.case], loaded.example_inputs, config, goal, Silent()).figures
                 trial = Trial(setting, outcome(setting, figures["interval"]), time.perf_counter() - begin, figures)
                 print(trial, flush=True)
                 yield trial

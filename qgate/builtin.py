@@ -58,9 +58,10 @@ def qgate_register_backends() -> tuple[type[Backend], ...]:
 
 @hookimpl
 def qgate_register_reporters() -> tuple[type[Reporter], ...]:
-    """Register `json`, `markdown` and `gitlab`."""
+    """Register `json`, `markdown`, `gitlab` and `html`."""
     from qgate.reporting.formats import JsonReporter
     from qgate.reporting.gitlab import GitlabReporter
+    from qgate.reporting.html.reporter import HtmlReporter
     from qgate.reporting.markdown import MarkdownReporter
 
-    return (JsonReporter, MarkdownReporter, GitlabReporter)
+    return (JsonReporter, MarkdownReporter, GitlabReporter, HtmlReporter)

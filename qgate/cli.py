@@ -84,7 +84,7 @@ def _add_report(parsers: _Commands) -> None:
     _add_config(command)
     form = command.add_mutually_exclusive_group()
     form.add_argument("--json", dest="format", action="store_const", const="json", help="print the result as JSON")
-    form.add_argument("--format", metavar="FORMAT", help="a report format: json, markdown, a plugin's")
+    form.add_argument("--format", metavar="FORMAT", help="a report format: json, markdown, html, a plugin's")
     other = command.add_mutually_exclusive_group()
     other.add_argument(
         "--compare",

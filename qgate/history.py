@@ -94,7 +94,7 @@ def _short(result: Result) -> Result:
 def _short_model(model: ModelResult) -> ModelResult:
     metrics = {name: _short_figures(figures) for name, figures in model.metrics.items()}
     verdicts = tuple(_short_verdict(verdict) for verdict in model.verdicts)
-    return replace(model, metrics=metrics, verdicts=verdicts, notes=(), kernels={}, cached={})
+    return replace(model, metrics=metrics, verdicts=verdicts, notes=(), kernels={}, cached={}, details=None)
 
 
 def _short_figures(figures: dict[str, Any]) -> dict[str, Any]:

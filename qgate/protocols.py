@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
+    from qgate.panels import Panel
     from qgate.results import Result
 
-__all__ = ["Backend", "Calibrator", "Dataset", "LoadedModel", "Loader", "Metric", "Reporter", "Sample"]
+__all__ = ["Backend", "Calibrator", "Dataset", "LoadedModel", "Loader", "Metric", "Panels", "Reporter", "Sample"]
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,25 @@ class Backend(Protocol):
 
     def lower(self, reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:
         """Turn a reference graph (explicit quantize and dequantize nodes) into the fastest form that runs here."""
+        ...
+
+
+class Panels(Protocol):
+    """Shows in reports what became of the predictions of one model; the run makes it, and stores what it shows."""
+
+    name: ClassVar[str]
+
+    def __init__(self, class_names: Sequence[str]) -> None: ...
+
+    def update(self, sample_id: str, float32: Any, int8: Any, target: Any) -> None:
+        """Take in both arms' predictions of one sample; those of another kind are left alone.
+
+        Samples come in the data set's order. Memory is what is kept here: keep what `panels` needs.
+        """
+        ...
+
+    def panels(self, read: Callable[[int], Sample]) -> Iterable[Panel]:
+        """Give what is to be shown, nothing where no prediction was of its kind; `read` reads a sample by its index."""
         ...
 
 

@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--qgate-report",
         metavar="FORMAT[:DEST]",
         action="append",
-        help="write a report (json, markdown, gitlab, a plugin's) to DEST or standard output (repeatable)",
+        help="write a report (json, markdown, html, gitlab, a plugin's) to DEST or standard output (repeatable)",
     )
     group.addoption(
         "--qgate-no-timing", action="store_true", help="measure no speed; limits on it are not judged, and fail"

@@ -74,6 +74,15 @@ class Artifact:
 
 
 @dataclass(frozen=True)
+class DetailsFile:
+    """The file of what reports show beyond figures; its path is relative to the folder of `qgate.toml`."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
 class ModelResult:
     """What was found about one model.
 
@@ -81,7 +90,7 @@ class ModelResult:
     step to its wall time. A step that did not run is missing from `seconds`. `conditions` are what must be equal for
     figures of two runs to be comparable; `calibration_overlap` counts the calibration samples that are evaluation
     samples too, by content. `kernels` counts the nodes of the int8 graph by the kernel that ran. `cached` maps what was
-    taken from an earlier run to when that was computed (ISO 8601).
+    taken from an earlier run to when that was computed (ISO 8601). `details` is None where none were kept.
     """
 
     quantization: dict[str, Any]
@@ -95,6 +104,7 @@ class ModelResult:
     calibration_overlap: int | None = None
     kernels: dict[str, int] = field(default_factory=dict)
     cached: dict[str, str] = field(default_factory=dict)
+    details: DetailsFile | None = None
 
     @property
     def passed(self) -> bool:
@@ -107,7 +117,8 @@ class Result:
     """What one run found about all its models.
 
     `config_path` is that of `qgate.toml`, relative to the repository where it is in one. `not_judged` names limits that
-    were left out of the run, as `-k` does: what is said then is said of a part.
+    were left out of the run, as `-k` does: what is said then is said of a part. `folder` is that of `qgate.toml`, from
+    which paths lead on; it is not stored.
     """
 
     qgate_version: str
@@ -118,6 +129,7 @@ class Result:
     schema_version: int = SCHEMA_VERSION
     config_path: str | None = None
     not_judged: tuple[str, ...] = ()
+    folder: Path | None = field(default=None, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -142,11 +154,13 @@ class Result:
             for name, model in self.models.items()
             if model.artifact and (reason := model.artifact.why_another(folder))
         }
-        return replace(self, models={**self.models, **models})
+        return replace(self, models={**self.models, **models}, folder=folder)
 
     def to_json(self) -> str:
         """Give the JSON text of `results.json`; numbers that are not finite become null."""
-        return json.dumps(finite(asdict(self)), indent=2, allow_nan=False) + "\n"
+        document = asdict(self)
+        del document["folder"]
+        return json.dumps(finite(document), indent=2, allow_nan=False) + "\n"
 
     def save(self, path: Path) -> None:
         """Write `results.json` atomically. Raises `ResultsError` where that cannot be done."""
@@ -188,7 +202,10 @@ def _model_from_json(document: dict[str, Any]) -> ModelResult:
     verdicts = tuple(_verdict_from_json(verdict) for verdict in document.pop("verdicts"))
     artifact = document.pop("artifact")
     notes = tuple(document.pop("notes", ()))
-    model = ModelResult(**document, artifact=_artifact_from_json(artifact), verdicts=verdicts, notes=notes)
+    details = _details_from_json(document.pop("details", None))
+    model = ModelResult(
+        **document, artifact=_artifact_from_json(artifact), verdicts=verdicts, notes=notes, details=details
+    )
     _check_numbers("seconds", model.seconds.values())
     for name, figures in model.metrics.items():
         _check_numbers(name, [figures.get("baseline"), figures.get("candidate"), *figures.get("forms", {}).values()])
@@ -202,6 +219,13 @@ def _artifact_from_json(document: dict[str, Any] | None) -> Artifact | None:
     if not isinstance(artifact.path, str):
         raise TypeError(f"an artifact's path is {artifact.path!r}")
     return artifact
+
+
+def _details_from_json(document: dict[str, Any] | None) -> DetailsFile | None:
+    details = DetailsFile(**document) if document else None
+    if details and not isinstance(details.path, str):
+        raise TypeError(f"the path of details is {details.path!r}")
+    return details
 
 
 def _verdict_from_json(document: dict[str, Any]) -> Verdict:

@@ -9,7 +9,7 @@ from qgate import hookimpl
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qgate.protocols import Dataset, Metric
+    from qgate.protocols import Dataset, Metric, Panels
 
 
 @hookimpl
@@ -28,6 +28,14 @@ def qgate_register_metrics() -> list[type[Metric]]:
     from qgate_detection.metrics import MeanAveragePrecision, MeanAveragePrecision50, MeanIoU
 
     return [MeanAveragePrecision, MeanAveragePrecision50, MeanIoU, Agreement, Invented]
+
+
+@hookimpl
+def qgate_register_panels() -> list[type[Panels]]:
+    """Show precision over recall, and the images that int8 does worst on."""
+    from qgate_detection.panels import DetectionPanels
+
+    return [DetectionPanels]
 
 
 @hookimpl(trylast=True)  # it takes any folder of images, so those who are more particular come first

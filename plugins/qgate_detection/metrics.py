@@ -99,6 +99,10 @@ class MeanAveragePrecision(BoxMetric):
         """Count the targets to be found."""
         return int(sum(matches.num_targets.sum() for matches in self._classes(where or {})))
 
+    def classes(self) -> list[ClassMatches]:
+        """Give what became of each class's detections."""
+        return self._matches(None)
+
     def _classes(self, where: Mapping[str, str]) -> list[ClassMatches]:
         classes = self._matches(where.get("size"))
         index = self._class_index(where)

@@ -41,6 +41,11 @@ class Settings:
     confidence: float = field(default=0.95, metadata={"exclusiveMinimum": 0, "maximum": 0.99})
     on_inconclusive: Literal["fail", "warn"] = "fail"
 
+    @property
+    def details(self) -> Path:
+        """Give the folder of what reports show beyond results: it is beside them."""
+        return self.results.parent / "details"
+
 
 @dataclass(frozen=True)
 class SplitConfig:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
+from qgate.engine.sealed import seal, unseal
 from qgate.files import STALE_SECONDS, write_atomically
 
 if TYPE_CHECKING:
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Cache", "Entry"]
 
 _MAGIC = b"qgate-cache-1\n"
-_HASH_BYTES = 32
-_LENGTH_BYTES = 8
 _SUFFIX = ".entry"
 
 Key = dict[str, Any]
@@ -51,7 +50,7 @@ class Cache:
         """Give the entry of a key; None where there is none that is whole."""
         path = self._path(key)
         try:
-            described, blob = _unseal(path.read_bytes())
+            described, blob = unseal(_MAGIC, path.read_bytes())
             entry = Entry(described["document"], blob, described["created"])
             if described["key"] != _plain(key):
                 return None
@@ -64,7 +63,7 @@ class Cache:
     def put(self, key: Key, document: Any, blob: bytes) -> None:
         """Store an entry whole or not at all. Raises `OSError` where the folder refuses."""
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        content = _seal({"key": key, "created": created, "document": document}, blob)
+        content = seal(_MAGIC, {"key": key, "created": created, "document": document}, blob)
         if len(content) <= self.max_bytes:
             write_atomically(self._path(key), content)
             self._evict()
@@ -98,23 +97,6 @@ def _statuses(paths: Iterable[Path]) -> Iterator[tuple[float, int, Path]]:
 def _remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         path.unlink()
-
-
-def _seal(described: dict[str, Any], blob: bytes) -> bytes:
-    text = json.dumps(described).encode()
-    body = len(text).to_bytes(_LENGTH_BYTES, "little") + text + blob
-    return _MAGIC + hashlib.sha256(body).digest() + body
-
-
-def _unseal(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """Undo `_seal`. Raises `ValueError` where a bit is not as it was."""
-    begin = len(_MAGIC) + _HASH_BYTES
-    body = content[begin:]
-    if content[:begin] != _MAGIC + hashlib.sha256(body).digest():
-        raise ValueError("damaged")
-    end = _LENGTH_BYTES + int.from_bytes(body[:_LENGTH_BYTES], "little")
-    described: dict[str, Any] = json.loads(body[_LENGTH_BYTES:end])
-    return described, body[end:]
 
 
 def _plain(key: Key) -> Any:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Arms",
     "Modules",
+    "PairWatcher",
     "Watcher",
     "brief",
     "compares_with_float32",
@@ -49,16 +50,26 @@ class Watcher(Protocol):
         ...
 
 
-def evaluate(
+class PairWatcher(Protocol):
+    """Takes both arms' predictions in."""
+
+    def update(self, sample_id: str, float32: Any, int8: Any, target: Any) -> None:
+        """Take one sample in."""
+        ...
+
+
+def evaluate(  # noqa: PLR0913  # what is run, on what, and who watches
     loaded: LoadedModel,
     arms: Arms,
     dataset: Dataset,
     metrics: Mapping[str, Mapping[str, Watcher]],
     progress: Progress,
+    *,
+    of_both: Sequence[PairWatcher] = (),
 ) -> list[str]:
     """Update `metrics[arm][name]` with every arm's predictions, sample by sample in the data set's order.
 
-    Gives the digest of each sample's target.
+    `of_both` are told of `float32` and `int8` at once. Gives the digest of each sample's target.
 
     A sample is read and preprocessed once for all arms. Samples are worked on by as many threads as there are cores,
     each with the thread count that torch has now, so that reading, forward passes and postprocessing overlap.
@@ -72,6 +83,8 @@ def evaluate(
             for metric in metrics[arm].values():
                 compared = predictions["float32"] if compares_with_float32(metric) else sample.target
                 _update(metric, sample.id, prediction, compared, arm)
+        for watcher in of_both:
+            watcher.update(sample.id, predictions["float32"], predictions["int8"], sample.target)
         targets.append(digest(sample.target))
         progress.advance()
     return targets

@@ -58,6 +58,7 @@ class Gate:
         self.models = models
         self._timing = timing
         self._update_blessed = update_blessed
+        self._keeps_details = True
         self._inputs: dict[str, Inputs] = {}
         self._preflight_seconds: dict[str, float] = {}
         self._results: dict[str, ModelResult] = {}
@@ -117,6 +118,7 @@ class Gate:
                 blessed=None if self._update_blessed else self.blessed.models.get(name, {}),
                 timing=self._timing and timing,
                 preflight_seconds=self._preflight_seconds.get(name, 0.0),
+                details=self.config.qgate.details / f"{name}.details" if self._keeps_details else None,
             )
         return self._results[name]
 
@@ -127,12 +129,16 @@ class Gate:
         return self._new_run(model, progress).exported(lambda: self._open(model), output)
 
     def writing_to(self, folder: Path, cache: Path | None = None) -> Gate:
-        """Give a gate of the same models and data that writes into `folder`, and to a `cache` of its own or to ours."""
+        """Give a gate of the same models and data that writes into `folder`, and to a `cache` of its own or to ours.
+
+        It keeps no details for reports.
+        """
         cache = cache or self.config.qgate.cache
         settings = replace(self.config.qgate, results=folder / "results.json", artifacts=folder, cache=cache)
         config = replace(self.config, qgate=settings)
         other = Gate(config, self.registry, self.models, timing=self._timing, update_blessed=False)
         other._inputs = self._inputs
+        other._keeps_details = False
         return other
 
     def inputs(self, name: str) -> Inputs:
@@ -143,7 +149,11 @@ class Gate:
         """Give what all runs so far have found."""
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         path = repository_path(self.config.path)
-        return Result(__version__, created, self.config.sha256, self.environment, dict(self._results), config_path=path)
+        folder = self.config.path.parent
+        models = dict(self._results)
+        return Result(
+            __version__, created, self.config.sha256, self.environment, models, config_path=path, folder=folder
+        )
 
     def save(self, result: Result) -> None:
         """Write `result` to where `[qgate] results` says, and a short form of it to the history beside it.

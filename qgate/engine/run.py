@@ -19,6 +19,7 @@ from qgate.engine.explain import kernels, slowest
 from qgate.engine.fallback.find import Case, Fallback, find_fallback
 from qgate.engine.fallback.search import Candidate
 from qgate.engine.figures import Comparison, size_figures
+from qgate.engine.findings import LAYER_CLASSES, Findings, look_at_layers
 from qgate.engine.heldout import hold_out
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
@@ -69,6 +70,7 @@ class Run:
         self.clock = StepClock(progress)
         self.fallback_seconds = math.inf
         self.reuse = Reuse(config, model, registry, environment)
+        self.findings = Findings(registry, None)
         self._floats: dict[str, torch.nn.Module] = {}
         self.quantization: dict[str, Any] = {}
         self.artifact: Artifact | None = None
@@ -87,12 +89,15 @@ class Run:
         blessed: Mapping[str, Entry] | None,
         timing: bool,
         preflight_seconds: float = 0.0,
+        details: Path | None = None,
     ) -> ModelResult:
         """Run every step and judge; a step that fails leaves its limits, and those of later steps, unmeasured.
 
         `blessed` is what int8 was accepted with; None says that it is accepted with what this run finds.
-        `preflight_seconds` were spent on opening the inputs already; they count as loading.
+        `preflight_seconds` were spent on opening the inputs already; they count as loading. What reports show beyond
+        figures is written to `details`, where that is given.
         """
+        self.findings = Findings(self.registry, details)
         begin = time.perf_counter() - preflight_seconds
         self.blessed_speedup = (blessed or {}).get("speedup")
         reason = ""
@@ -108,6 +113,7 @@ class Run:
         self.clock.seconds["load"] = self.clock.seconds.get("load", 0.0) + preflight_seconds
         self._compare_with(blessed)
         verdicts = judge(self.model.limit_tables, self.metrics, reason, self.num_evaluation_samples)
+        written = self.findings.write(reason, self.config.path.parent)
         return ModelResult(
             quantization=self.quantization,
             artifact=self.artifact,
@@ -116,10 +122,11 @@ class Run:
             metrics=self.metrics,
             verdicts=verdicts,
             seconds={**self.clock.seconds, "total": time.perf_counter() - begin},
-            notes=(*self.notes, *self.reuse.notes),
+            notes=(*self.notes, *self.reuse.notes, *self.findings.notes),
             conditions=self.conditions,
             calibration_overlap=self.calibration_overlap,
             cached=self.reuse.used,
+            details=written,
         )
 
     def exported(self, open_inputs: Callable[[], Inputs], output: Path) -> Artifact:
@@ -154,6 +161,7 @@ class Run:
             self._time(inputs.loaded, int8)
             self._blame_layers(inputs.loaded, path)
         self._advise(case)
+        self._look_at_layers(written)
 
     def _load(self, open_inputs: Callable[[], Inputs]) -> Inputs:
         with self.clock.step("load"):
@@ -309,7 +317,8 @@ class Run:
             arm: {"recording": recordings[arm], **each} for arm, each in metrics.items()
         }
         with self.clock.step("evaluate", len(inputs.evaluation)) as progress:
-            targets = evaluate(inputs.loaded, arms, inputs.evaluation, watchers, progress)
+            of_both = self.findings.watchers(inputs.loaded.class_names)
+            targets = evaluate(inputs.loaded, arms, inputs.evaluation, watchers, progress, of_both=of_both)
             for recording in recordings.values():
                 self.reuse.store(recording)
         self.num_evaluation_samples = len(inputs.evaluation)
@@ -317,6 +326,8 @@ class Run:
         with self.clock.step("metrics"):
             for name in metrics["int8"]:
                 self.metrics[name] = self._compare(self.model.thresholds[name], metrics)
+        with self.clock.step("details"):
+            self.findings.take_panels(inputs.evaluation)
 
     def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:  # noqa: ARG002  # `selftest` asks
         names = [name for name in self.model.thresholds if name in self.registry.metrics]
@@ -341,7 +352,9 @@ class Run:
         goal = Goal(self._speed_floors(), settings.confidence, settings.seed)
         with self.clock.step("timing") as progress:
             forms = {**self._float_forms(loaded), "int8": int8}
-            self.metrics["speedup"] = measure(forms, loaded.example_inputs, self.model.timing, goal, progress)
+            measured = measure(forms, loaded.example_inputs, self.model.timing, goal, progress)
+        self.metrics["speedup"] = measured.figures
+        self.findings.take_times(measured)
 
     def _blame_layers(self, loaded: LoadedModel, path: Path) -> None:
         """Find the layers that cost most where the demanded speedup is not shown."""
@@ -354,6 +367,14 @@ class Run:
                 figures["slowest"] = slowest(loaded, path, self.registry, floor)
         except Exception as error:  # noqa: BLE001  # the limit is missed, whatever the search runs into
             self.notes.append(f"which layers cost most time could not be found out: {brief(error)}")
+
+    def _look_at_layers(self, case: Case) -> None:
+        """Look at the noise of layers, for reports."""
+        if self.findings.path is not None:
+            with self.clock.step("details"):
+                self.findings.take_layers(
+                    lambda: self.reuse.found("layers", case, lambda: look_at_layers(case), classes=LAYER_CLASSES)
+                )
 
     def _speed_floors(self) -> list[float]:
         """Give what the speedup must exceed; the floor that a blessed one sets is itself known within an interval."""

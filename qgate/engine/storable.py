@@ -6,11 +6,12 @@ from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    import torch
 
 __all__ = ["Packer", "UnstorableError", "class_name", "dataclasses_in", "unpack"]
 
@@ -28,16 +29,19 @@ class UnstorableError(Exception):
 class Packer:
     """Encodes values as what JSON holds; the bytes of their arrays lie end to end in `blob`.
 
-    Takes None, numbers, strings, lists, tuples, dictionaries, numpy's and torch's arrays of numbers, and dataclasses
-    of such: of these very types, not of types derived from them, which may mean something else.
+    Takes None, numbers, strings, bytes, lists, tuples, dictionaries, numpy's and torch's arrays of numbers, and
+    dataclasses of such: of these very types, not of types derived from them, which may mean something else.
     """
 
     def __init__(self) -> None:
+        import torch  # not above: who only unpacks, a report, need not wait for it
+
         self.blob = bytearray()
         self._kinds: dict[type, Callable[[Any], Any]] = {
             list: lambda value: [self.pack(item) for item in value],
             tuple: lambda value: {"tuple": [self.pack(item) for item in value]},
             dict: lambda value: {"dict": [[self.pack(key), self.pack(item)] for key, item in value.items()]},
+            bytes: lambda value: {"bytes": self._array(np.frombuffer(value, np.uint8))},
             np.ndarray: lambda value: {"array": self._array(value)},
             torch.Tensor: lambda value: {"tensor": self._array(_as_array(value))},
         }
@@ -86,7 +90,7 @@ def unpack(document: Any, blob: bytes, classes: Mapping[str, type]) -> Any:
     if kind == "dataclass":
         name, values = content
         return classes[name](**{key: unpack(item, blob, classes) for key, item in values.items()})
-    return {"array": _unpack_array, "scalar": _unpack_scalar, "tensor": _unpack_tensor}[kind](content, blob)
+    return _ARRAYS[kind](content, blob)
 
 
 def dataclasses_in(value: Any) -> dict[str, type]:
@@ -127,7 +131,21 @@ def _unpack_scalar(content: Any, blob: bytes) -> Any:
 
 
 def _unpack_tensor(content: Any, blob: bytes) -> torch.Tensor:
+    import torch
+
     return torch.from_numpy(_unpack_array(content, blob))
+
+
+def _unpack_bytes(content: Any, blob: bytes) -> bytes:
+    return _unpack_array(content, blob).tobytes()
+
+
+_ARRAYS: dict[str, Callable[[Any, bytes], Any]] = {
+    "array": _unpack_array,
+    "bytes": _unpack_bytes,
+    "scalar": _unpack_scalar,
+    "tensor": _unpack_tensor,
+}
 
 
 def class_name(kind: type) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qgate.config.model import TimingConfig
     from qgate.engine.progress import Progress
 
-__all__ = ["Goal", "measure"]
+__all__ = ["Goal", "Timing", "measure"]
 
 CANDIDATE = "int8"
 _SURVEY_RUNS = 7  # undisturbed ones of each form tell which float32 form is fastest
@@ -42,6 +42,25 @@ class Rounds:
     preempted: int
     on_core: bool = False
     estimate: Estimate | None = None
+
+    @property
+    def of_baseline(self) -> NDArray[np.float64]:
+        """Give the seconds of each pass of the baseline."""
+        return self.seconds[:, [0, 3]].ravel()
+
+    @property
+    def of_candidate(self) -> NDArray[np.float64]:
+        """Give the seconds of each pass of int8."""
+        return self.seconds[:, [1, 2]].ravel()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The `speedup` figures of `results.json`, and the seconds that they rest on: of each pass, float64, (passes,)."""
+
+    figures: dict[str, object]
+    baseline: NDArray[np.float64]
+    candidate: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -72,8 +91,8 @@ def measure(
     config: TimingConfig,
     goal: Goal,
     progress: Progress,
-) -> dict[str, object]:
-    """Give the `speedup` figures of `results.json`, times in seconds; the form `int8` is the candidate.
+) -> Timing:
+    """Time forms, all in seconds; the form `int8` is the candidate.
 
     First all forms run a few times; that tells the baseline. Then fresh rounds compare it with int8, so that the choice
     does not flatter what it is compared with: until the interval of their ratio reaches the goal, or `max_seconds`
@@ -92,7 +111,8 @@ def measure(
         medians = _survey(bench, begin + _SURVEY_SHARE * config.max_seconds)
         baseline = min(baselines, key=medians.__getitem__)
         rounds = _compare(bench, baseline, goal)
-    return _figures(baseline, medians, rounds, config.max_seconds)
+    figures = _figures(baseline, medians, rounds, config.max_seconds)
+    return Timing(figures, rounds.of_baseline, rounds.of_candidate)
 
 
 def _possible_baselines(forms: Mapping[str, torch.nn.Module], baseline_form: str) -> list[str]:
@@ -162,7 +182,7 @@ def _figures(baseline: str, medians: dict[str, float], rounds: Rounds, max_secon
     if found is None:
         of_baseline, of_candidate = medians[baseline], medians[CANDIDATE]
     else:
-        of_baseline, of_candidate = (float(np.median(seconds[:, columns])) for columns in ([0, 3], [1, 2]))
+        of_baseline, of_candidate = (float(np.median(each)) for each in (rounds.of_baseline, rounds.of_candidate))
     figures: dict[str, object] = {
         "baseline": of_baseline,
         "candidate": of_candidate,

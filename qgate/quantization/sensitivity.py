@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from qgate.quantization.layers import FloatGraph, Inputs
 
-__all__ = ["LayerNoise", "Power", "layer_noise"]
+__all__ = ["LayerNoise", "Power", "layer_noise", "run_kept", "unconverted"]
 
 _LEAST_SIGNAL = 0.01
 _CONVERSIONS: set[Any] = {torch.quantize_per_tensor, torch.quantize_per_channel, "dequantize"}
@@ -92,12 +92,12 @@ def layer_noise(floats: FloatGraph, reference: fx.GraphModule, batches: Iterable
     computed = [node for node in reference.graph.nodes if node.name not in constants]
     found = {layers[node.name]: LayerNoise(layers[node.name], Power(), Power()) for node in computed}
     for inputs in batches:
-        real = _run(_Kept(floats.module), inputs)
-        ends = {layers[node.name]: node for node in computed if _is_signal(real.get(_unconverted(node).name))}
+        real = run_kept(floats.module, inputs)
+        ends = {layers[node.name]: node for node in computed if _is_signal(real.get(unconverted(node).name))}
         alone = _run(_Alone(reference, layers, constants, real), inputs)
-        accumulated = _run(_Kept(reference), inputs)
+        accumulated = run_kept(reference, inputs)
         for layer, end in ends.items():
-            signal = real[_unconverted(end).name]
+            signal = real[unconverted(end).name]
             found[layer].alone.add(signal, alone[end.name])
             found[layer].accumulated.add(signal, accumulated[end.name])
     return [noise for noise in found.values() if noise.alone.is_known]
@@ -115,7 +115,7 @@ def _constants(reference: fx.GraphModule) -> set[str]:
     return found
 
 
-def _unconverted(node: fx.Node) -> fx.Node:
+def unconverted(node: fx.Node) -> fx.Node:
     """Give the node whose value a quantize or dequantize node hands on; any other node itself."""
     while node.target in _CONVERSIONS:
         node = node.all_input_nodes[0]
@@ -124,6 +124,11 @@ def _unconverted(node: fx.Node) -> fx.Node:
 
 def _is_signal(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and value.is_floating_point()
+
+
+def run_kept(module: fx.GraphModule, inputs: Inputs) -> Values:
+    """Run a graph on a batch and give what each of its nodes gives, by name."""
+    return _run(_Kept(module), inputs)
 
 
 def _run(walk: _Kept, inputs: Inputs) -> Values:
@@ -166,7 +171,7 @@ class _Alone(_Kept):
 
     def _real_of(self, node: fx.Node) -> Any:
         """Give float32's value of a node; what only int8's graph has is taken as it was computed."""
-        return self.real.get(_unconverted(node).name, self.env[node])
+        return self.real.get(unconverted(node).name, self.env[node])
 
 
 def _real(value: Any) -> Any:

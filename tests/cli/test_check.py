@@ -119,7 +119,7 @@ def test_one_model_of_several(project: Folder, qgate: Qgate) -> None:
         (("check", "--config", "absent.toml"), "absent.toml: there is no such file; write one with `qgate init`"),
         (("check", "--config", "."), ".: is a folder; expected a qgate.toml"),
         (("check", "--model", "large"), 'qgate.toml: has no model "large"; it has toy'),
-        (("check", "--report", "html:x"), 'unknown reporter "html"; there are gitlab, json, markdown'),
+        (("check", "--report", "pdf:x"), 'unknown reporter "pdf"; there are gitlab, html, json, markdown'),
         (("check", "--jsn"), "unrecognized arguments: --jsn; see `qgate --help`"),
         (("check", "--report"), "argument --report: expected one argument; see `qgate check --help`"),
         ((), "the following arguments are required: COMMAND; see `qgate --help`"),

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from toy_project import PLUGIN
 
 from qgate.engine.gate import Gate
+from qgate.engine.timing import Timing
 from qgate.local_plugin import load_local_plugin
 
 if TYPE_CHECKING:
@@ -55,13 +57,18 @@ def test_sharp_limits_catch_every_fault_but_the_one_without_a_limit(nearness: Fo
     assert max(map(len, outcome.out.splitlines())) <= 80
 
 
+def timing_of(figures: dict[str, object]) -> Timing:
+    return Timing(figures, np.zeros(0), np.zeros(0))
+
+
 def test_a_slow_arm_is_caught_by_a_limit_on_speed(
     nearness: Folder, qgate: Qgate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(forms: dict[str, Any], *_: object) -> dict[str, object]:
+    def measure(forms: dict[str, Any], *_: object) -> Timing:
         """Say that a pass takes a second in either arm, as no clock would."""
         value = 1 / getattr(forms["int8"], "times", 1)
-        return {"baseline": 1.0, "candidate": 1 / value, "value": value, "interval": (value, value), "forms": {}}
+        interval = (value, value)
+        return timing_of({"baseline": 1.0, "candidate": 1 / value, "value": value, "interval": interval, "forms": {}})
 
     monkeypatch.setattr("qgate.engine.run.measure", measure)
     nearness.configure(SHARP, FAST)
@@ -76,12 +83,12 @@ def test_a_slow_arm_is_caught_by_a_limit_on_speed(
 def test_a_slow_arm_that_could_not_be_timed_is_not_caught(
     nearness: Folder, qgate: Qgate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(forms: dict[str, Any], *_: object) -> dict[str, object]:
+    def measure(forms: dict[str, Any], *_: object) -> Timing:
         """Time the sound arm, and find the machine busy ever after."""
         value = 1 / getattr(forms["int8"], "times", 1)
         interval = (value, value) if value == 1 else None
         figures = {"baseline": 1.0, "candidate": 1 / value, "value": value, "interval": interval, "forms": {}}
-        return {**figures, "unsettled_because": "only 0 of 40 rounds were undisturbed"}
+        return timing_of({**figures, "unsettled_because": "only 0 of 40 rounds were undisturbed"})
 
     monkeypatch.setattr("qgate.engine.run.measure", measure)
     nearness.configure(SHARP, FAST)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-ALL = {"int8 graph", "float32 predictions", "int8 predictions", "collapse", "kernels"}
+ALL = {"int8 graph", "float32 predictions", "int8 predictions", "collapse", "kernels", "layers"}
 OF_INT8 = ALL - {"float32 predictions"}
 PREDICTIONS = {"float32 predictions", "int8 predictions"}
 
@@ -176,7 +176,7 @@ INGREDIENTS: list[tuple[Callable[[Counting], None], set[str]]] = [
     (calibration, OF_INT8),
     (weight_observer, OF_INT8),
     (correction, OF_INT8),
-    (evaluation, {*PREDICTIONS, "collapse", "kernels"}),
+    (evaluation, {*PREDICTIONS, "collapse", "kernels", "layers"}),
     (seed, ALL),
     (threads, ALL),
     (factory_module, ALL),

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from command_line import Outcome, in_process
+from html_pages import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -74,7 +75,7 @@ def test_the_plugin_shown_gates_by_each_of_its_classes(thermal: Path, qgate: Qga
     (config,) = blocks("plugins.md", "toml", chapter="### The configuration that uses them")
     (thermal / "qgate.toml").write_text(config, encoding="utf-8")
 
-    checked = qgate("check", "--report", "line")
+    checked = qgate("check", "--report", "line", "--report", "html:page.html")
 
     assert checked.code == 0, checked
     assert checked.out.endswith("thermal: passed\n")
@@ -86,6 +87,8 @@ def test_the_plugin_shown_gates_by_each_of_its_classes(thermal: Path, qgate: Qga
     assert recall["baseline"] == recall["candidate"] == pytest.approx(11 / 12)
     found = {name: (figures["candidate"], figures["support"]) for name, figures in recall["slices"]["class"].items()}
     assert found == {"cold": (0.75, 4), "hot": (1.0, 8)}
+    page = Reader((thermal / "page.html").read_text(encoding="utf-8"))
+    assert [image["alt"] for image in page.all("img")] == ["cold-0000: cold, misread by float32 and int8"]
 
 
 def test_the_plugin_shown_proposes_for_init(thermal: Path, qgate: Qgate) -> None:

@@ -116,10 +116,10 @@ def test_a_report_on_standard_output(project: Project) -> None:
 
 
 def test_an_unknown_report_format_names_those_there_are(project: Project) -> None:
-    result = project.run("--qgate-report", "html:report.html")
+    result = project.run("--qgate-report", "pdf:report.html")
 
     assert result.ret == pytest.ExitCode.USAGE_ERROR
-    result.stderr.fnmatch_lines(['ERROR: unknown reporter "html"; there are gitlab, json, markdown'])
+    result.stderr.fnmatch_lines(['ERROR: unknown reporter "pdf"; there are gitlab, html, json, markdown'])
     assert not (project.root / ".qgate").exists()
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qgate import hookspecs, protocols
+from qgate import hookspecs, panels, protocols
 from qgate.plugins import KINDS, load_registry
 from qgate.quantization.observers import Observer
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DOCUMENT = " ".join((Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8").split())
+SHOWN = ("Curves", "CurvePlot", "Line", "Gallery", "Picture", "Mark")
 FIRST_PARTY = {"qgate", "classification", "detection", "observers", "segmentation", "yolov5"}
 HOOKS = {name: hook for name, hook in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("qgate_")}
 SEAMS = {name: cls for name in protocols.__all__ if getattr(cls := getattr(protocols, name), "_is_protocol", False)}
@@ -57,7 +58,7 @@ def test_every_method_of_a_protocol_is_documented_with_its_signature(method: Cal
 
 
 def test_every_protocol_has_methods_to_document() -> None:
-    assert sorted(SEAMS) == ["Backend", "Calibrator", "Dataset", "Loader", "Metric", "Reporter"]
+    assert sorted(SEAMS) == ["Backend", "Calibrator", "Dataset", "Loader", "Metric", "Panels", "Reporter"]
     assert all(methods(cls) for cls in SEAMS.values())
 
 
@@ -67,7 +68,12 @@ def test_every_method_that_an_observer_must_have_is_documented(name: str) -> Non
 
 
 @pytest.mark.parametrize(
-    "name", [item.name for value in (protocols.LoadedModel, protocols.Sample) for item in fields(value)]
+    "name",
+    [
+        item.name
+        for value in (protocols.LoadedModel, protocols.Sample, *(getattr(panels, name) for name in SHOWN))
+        for item in fields(value)
+    ],
 )
 def test_every_field_that_a_plugin_fills_is_documented(name: str) -> None:
     assert f"`{name}`" in DOCUMENT

@@ -39,7 +39,7 @@ def spare_seconds(
     floats = float_forms(loaded.module, loaded.example_inputs, model.quantization.non_traceable)
     forms = {**floats, CANDIDATE: load_artifact(artifact, registry=registry)}
     timing = replace(model.timing, max_seconds=min(_MAX_SECONDS, model.timing.max_seconds))
-    found = measure(forms, loaded.example_inputs, timing, Goal([floor]), progress)
+    found = measure(forms, loaded.example_inputs, timing, Goal([floor]), progress).figures
     baseline, int8 = found["baseline"], found["candidate"]
     assert isinstance(baseline, float)  # noqa: S101  # the figures are typed for JSON
     assert isinstance(int8, float)  # noqa: S101

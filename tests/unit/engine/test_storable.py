@@ -85,6 +85,8 @@ VALUES = [
     math.inf,
     math.nan,
     "é\n",
+    b"",
+    b"\x00bytes",
     [1, [2.0, None]],
     (1, (2, [3])),
     {"a": 1, 2: {"b": (3,)}, (4, 5): "c", None: 0},
@@ -123,7 +125,6 @@ object.__setattr__(with_more, "note", "that no field holds")
 UNSTORABLE = [
     object(),
     lambda: None,
-    b"bytes",
     {1, 2},
     Path("x"),
     OrderedDict(a=1),

@@ -63,7 +63,7 @@ def timed(stopwatch: ScriptedStopwatch) -> Callable[..., dict[str, Any]]:
         floors: Iterable[float] = (),
     ) -> dict[str, Any]:
         config = TimingConfig(warmup_rounds, max_seconds, baseline_form)
-        return measure(forms, INPUTS, config, Goal(tuple(floors)), Silent())  # type: ignore[arg-type]
+        return measure(forms, INPUTS, config, Goal(tuple(floors)), Silent()).figures  # type: ignore[arg-type]
 
     return run
 

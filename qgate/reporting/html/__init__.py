@@ -1,0 +1,1 @@
+"""A result as one HTML file, with plots and pictures (the extra `html`)."""
