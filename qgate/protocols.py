@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from qgate.results import Result
 
-__all__ = ["Backend", "Calibrator", "Dataset", "LoadedModel", "Loader", "Metric", "Reporter", "Sample"]
+__all__ = ["Backend", "Calibrator", "Dataset", "Exporter", "LoadedModel", "Loader", "Metric", "Reporter", "Sample"]
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,11 @@ class Backend(Protocol):
     """Kernels that run an int8 model.
 
     Kernels that can write float32 say so with a class attribute `float_outputs = True` (without it: False); then what
-    leaves the model straight from a layer is not quantized.
+    leaves the model straight from a layer is not quantized. A method `refine(reference)` may change a reference graph
+    where a `BackendConfig` cannot say what the kernels want.
+
+    A backend that runs another file than the artifact names the exporter that writes it, as a class attribute
+    `exporter`, and has `load(path)`, which reads that file from disk: then that is what ships, and what is judged.
     """
 
     name: ClassVar[str]
@@ -187,6 +191,23 @@ class Backend(Protocol):
 
     def lower(self, reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> torch.nn.Module:
         """Turn a reference graph (explicit quantize and dequantize nodes) into the fastest form that runs here."""
+        ...
+
+
+class Exporter(Protocol):
+    """Writes a reference graph as a file that runs without qgate; `suffix` is what its name ends in."""
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+
+    def is_available(self) -> str | None:
+        """Give the reason why nothing can be written here; None where it can."""
+        ...
+
+    def export(
+        self, reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...], header: Mapping[str, Any]
+    ) -> bytes:
+        """Give the file's content; `header` is the artifact's. Raises `ArtifactError` for what it cannot write."""
         ...
 
 
