@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 
 from qgate.quantization.fused.config import backend_config
@@ -57,9 +58,16 @@ class _Model(Runner):
 
     def run(self, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
         """Give the outputs in memory of their own."""
+        import openvino
+
         request = self._request(tuple(value.shape for value in inputs))
-        results = request.infer([value.numpy() for value in inputs], share_inputs=True, share_outputs=False)
-        return [torch.from_numpy(value) for value in results.values()]
+        outputs = [
+            torch.from_numpy(np.empty(port.shape, port.element_type.to_dtype())) for port in request.model_outputs
+        ]
+        for place, value in enumerate(outputs):
+            request.set_output_tensor(place, openvino.Tensor(value.numpy(), shared_memory=True))
+        request.infer([value.numpy() for value in inputs], share_inputs=True, share_outputs=True)
+        return outputs
 
     def _request(self, shapes: tuple[torch.Size, ...]) -> Any:
         """Give the calling thread's request for inputs of these shapes."""

@@ -331,6 +331,8 @@ OPERATORS: dict[str, Callable[[Node], Any]] = {
     "Gelu": _activation(lambda node: nn.GELU(node.get("approximate", "none"))),
     "LeakyRelu": _activation(lambda node: nn.LeakyReLU(node.get("alpha", 0.01))),
     "Elu": _activation(lambda node: nn.ELU(node.get("alpha", 1.0))),
+    "Selu": _activation(lambda _: nn.SELU()),
+    "Celu": _activation(lambda node: nn.CELU(node.get("alpha", 1.0))),
     "HardSigmoid": _hardsigmoid,
     "PRelu": _prelu,
     "Clip": _clip,

@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import fx
 
-__all__ = ["VARYING", "Shape", "batch_sizes", "holds_tensor", "results"]
+from qgate.quantization.prepare import quiet_torch_ao
+
+__all__ = ["VARYING", "Shape", "holds_tensor", "results"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,6 @@ def results(graph: fx.GraphModule, example_inputs: tuple[torch.Tensor, ...]) -> 
     return {node: _merged(value, other[node]) for node, value in own.items()}
 
 
-def batch_sizes(found: dict[fx.Node, Any]) -> str:
-    """Say whether the graph takes any batch: "any", or else "one"."""
-    inputs = [value for node, value in found.items() if node.op == "placeholder"]
-    return "any" if all(value.lengths[:1] == (None,) for value in inputs) else "one"
-
-
 def holds_tensor(result: Any) -> bool:
     """Say whether a result is a tensor, or has one among its parts."""
     if isinstance(result, tuple | list):
@@ -63,13 +59,14 @@ class _Recorder(fx.Interpreter):
 
     def run_node(self, n: fx.Node) -> Any:
         value = super().run_node(n)
-        self.found[n] = _described(value)
+        if n.op != "output":
+            self.found[n] = _described(value)
         return value
 
 
 def _run(graph: fx.GraphModule, inputs: tuple[torch.Tensor, ...]) -> dict[fx.Node, Any]:
     recorder = _Recorder(graph)
-    with torch.no_grad():
+    with torch.no_grad(), quiet_torch_ao():
         recorder.run(*(value.clone() for value in inputs))
     return recorder.found
 

@@ -12,11 +12,13 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from qgate.reporting.comparison import comparisons
 from qgate.reporting.rows import HEADINGS, KEPT_TOGETHER, caption, footer, headline, models_worst_first, rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qgate.reporting.comparison import Comparison
     from qgate.results import ModelResult, Result
 
 _UNLIMITED = 10_000
@@ -41,9 +43,23 @@ def _print(console: Console, result: Result) -> None:
     _print_labelled(console, label, line, _STYLES.get(status, ""))
     if result.not_judged:
         _print_labelled(console, "not judged:", "; ".join(result.not_judged), "yellow")
+    for comparison in comparisons(result):
+        console.print()
+        _print_comparison(console, comparison)
     for name, model in models_worst_first(result):
         console.print()
         _print_model(console, name, model)
+
+
+def _print_comparison(console: Console, comparison: Comparison) -> None:
+    console.print(Text("side by side, with the same float32 on the same data"))
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
+    for place, heading in enumerate(comparison.headings):
+        is_text = place in {0, len(comparison.headings) - 1}
+        table.add_column(heading, justify="left" if is_text else "right", overflow="fold")
+    for *cells, verdict in comparison.rows:
+        table.add_row(*map(Text, cells), Text(verdict, style=_STYLES.get(verdict, "")))
+    console.print(table)
 
 
 def _print_model(console: Console, name: str, model: ModelResult) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qgate.errors import QGateError
 from qgate.files import write_atomically
+from qgate.reporting.comparison import comparisons
 from qgate.reporting.rows import HEADINGS, KEPT_TOGETHER, caption, footer, headline, models_worst_first, rows
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from qgate.plugins import Registry
     from qgate.protocols import Reporter
@@ -79,19 +80,27 @@ def _markdown(result: Result) -> Iterator[str]:
     yield f"### {_escape(headline(result))}"
     if result.not_judged:
         yield from ("", f"not judged: {_escape('; '.join(result.not_judged))}")
+    for comparison in comparisons(result):
+        yield from ("", "side by side, with the same float32 on the same data", "")
+        yield from _markdown_table(comparison.headings, comparison.rows)
     for name, model in models_worst_first(result):
         yield ""
         yield from _markdown_model(name, model)
 
 
+def _markdown_table(headings: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Write a table whose first and last columns are text; a last cell that is no good news is bold."""
+    yield _line(headings)
+    yield _line(("---", *["---:"] * (len(headings) - 2), "---"))
+    for row in rows:
+        *cells, status = map(_escape, row)
+        yield _line((*cells, status if status in {"passed", ""} else f"**{status}**"))
+
+
 def _markdown_model(name: str, model: ModelResult) -> Iterator[str]:
     yield _escape(caption(name, model))
     yield ""
-    yield _line(HEADINGS)
-    yield _line(("---", *["---:"] * (len(HEADINGS) - 2), "---"))
-    for row in rows(model):
-        *cells, status = (_escape(cell) for cell in astuple(row))
-        yield _line((*cells, status if status == "passed" else f"**{status}**"))
+    yield from _markdown_table(HEADINGS, map(astuple, rows(model)))
     yield ""
     yield from (f"- {label}: {_escape(text)}" for label, text in footer(model))
 
