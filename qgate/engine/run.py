@@ -146,7 +146,8 @@ class Run:
         produced = self._produce(case)
         written = replace(case, artifact=self.config.path.parent / produced.path)
         with self.clock.step("artifact"):
-            self.artifact = self._relative(ship(written.artifact, self.registry) or produced)
+            shipped = ship(written.artifact, self.registry)
+        self.artifact = self._relative(shipped) if shipped else produced
         with self.clock.step("reload"):
             int8 = self._load_int8(path)
             recordings = self._recordings(written, int8)

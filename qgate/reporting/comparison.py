@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qgate.config.model import CORE_METRICS
 from qgate.reporting.figures import optional, unit_of
 from qgate.reporting.rows import worst_first
 
@@ -47,7 +48,8 @@ def _share_float32(one: ModelResult, other: ModelResult) -> bool:
 
 
 def _table(group: dict[str, ModelResult]) -> Comparison:
-    metrics = list(dict.fromkeys(name for model in group.values() for name in model.metrics if name != _SPEED))
+    measured = dict.fromkeys(name for model in group.values() for name in model.metrics if name != _SPEED)
+    metrics = sorted(measured, key=lambda name: name in CORE_METRICS)  # accuracy first
     first = {name: _first(group, name) for name in metrics}
     float32 = ("float32", *(optional(unit_of(name).arm, first[name]) for name in metrics), "", "", "")
     rows = [

@@ -163,11 +163,3 @@ def test_accuracy_is_explained_for_a_runtime_and_time_is_refused(project: Folder
     assert explained.code == 0, explained
     assert "first" in explained.out
     assert 'backend "onnxruntime" has no lower_graph' in refused.error
-
-
-def test_planted_faults_are_caught_in_the_file_that_ships(project: Folder, qgate: Qgate) -> None:
-    outcome = qgate("selftest", "--model", "openvino", "--json")
-
-    found = {item["fault"]: item["caught"] for item in json.loads(outcome.out)["openvino"]}
-    assert found["none"] is False
-    assert found["scale"] is True

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import importlib.util
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +12,7 @@ from onnx_forms import SHAPE, drawn, traced
 from small_networks import NETWORKS, Network, conv_bn_silu, reference
 from torch import nn
 
-from qgate.engine.artifact import artifact_bytes, load_artifact, write_artifact
+from qgate.engine.artifact import artifact_bytes, edited_bytes, load_artifact, write_artifact
 from qgate.engine.shipping import load_shipped, ship
 from qgate.errors import ArtifactError
 from qgate.plugins import load_registry
@@ -54,6 +56,23 @@ def test_the_file_that_ships_is_what_is_loaded(runtime: str, tmp_path: Path) -> 
     onnx_file.unlink()
     with pytest.raises(ArtifactError, match=r"small\.net\.onnx: cannot be read: No such file"):
         load_shipped(path, load_registry())
+
+
+def test_a_fault_in_the_artifact_is_in_the_file_that_ships(tmp_path: Path) -> None:
+    path, network = artifact(tmp_path, "onnxruntime")
+    ship(path, load_registry())
+    sound = load_shipped(path, load_registry())(*network.inputs())
+
+    write_artifact(path, edited_bytes(path, _ten_times))
+    ship(path, load_registry())
+
+    assert not torch.allclose(load_shipped(path, load_registry())(*network.inputs()), sound, rtol=0.1)
+
+
+def _ten_times(tensors: dict[str, torch.Tensor]) -> None:
+    for name, value in tensors.items():
+        if name.endswith("weight_scale"):
+            value *= 10
 
 
 def test_an_artifact_of_torchs_own_kernels_ships_itself(tmp_path: Path) -> None:
@@ -103,6 +122,26 @@ def test_threads_are_as_many_as_torch_has(monkeypatch: pytest.MonkeyPatch) -> No
     (compiled,) = modules["openvino"].compiled.values()
     assert options.intra_op_num_threads == 2
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 2
+
+
+WITHOUT_EXTRAS = """
+import sys
+sys.modules.update(onnx=None, onnxruntime=None, openvino=None)
+from qgate.plugins import load_registry
+registry = load_registry()
+for kind in (registry.exporters.get("onnx"), registry.backends.get("onnxruntime"), registry.backends.get("openvino")):
+    print(kind().is_available())
+"""
+
+
+def test_without_the_extras_everything_is_registered_and_says_what_to_install() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_EXTRAS], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines() == [
+        "needs the package onnx: pip install 'pytest-qgate[onnx]'",
+        "needs the package onnx and onnxruntime: pip install 'pytest-qgate[onnx]'",
+        "needs the package onnx and openvino: pip install 'pytest-qgate[openvino]'",
+    ]
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
