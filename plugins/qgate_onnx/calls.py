@@ -52,15 +52,17 @@ class Call:
             raise ArtifactError("gives a shape of which two lengths depend on the size of the batch")
         return self.emit("Reshape", value, [-1 if length is None else length for length in self.shape])
 
-    def weight(self, layer: torch.nn.Module) -> Tensor:
-        """Write a layer's weight, as int8 where it is quantized."""
+    def weight(self, layer: torch.nn.Module, *, transposed: bool = False) -> Tensor:
+        """Write a layer's weight, as int8 where it is quantized; a matrix may be stored the other way round."""
         found, name = int8_weight(layer), f"{self.name}/weight"
-        weight: Any = layer.weight
-        if found is None:
-            return Tensor(self.writer.constant(weight, name), tuple(weight.shape))
-        grid = self.writer.grid(found.scale, found.zero_point, found.values.dtype, found.axis, name)
-        written = self.writer.dequantize(self.writer.constant(found.values, name), grid, f"{name}_float")
-        return Tensor(written, tuple(weight.shape))
+        values: Any = layer.weight if found is None else found.values
+        values = values.T.contiguous() if transposed else values
+        written = self.writer.constant(values, name)
+        if found is not None:
+            axis = 1 - found.axis if transposed and found.axis is not None else found.axis
+            grid = self.writer.grid(found.scale, found.zero_point, values.dtype, axis, name)
+            written = self.writer.dequantize(written, grid, f"{name}_float")
+        return Tensor(written, tuple(values.shape))
 
 
 def fixed(value: Any) -> Any:

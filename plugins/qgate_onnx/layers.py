@@ -23,6 +23,7 @@ __all__ = [
     "linear",
     "max_pool",
     "pad",
+    "product",
     "resize",
     "softmax",
     "transposed",
@@ -98,8 +99,13 @@ def linear(call: Call, x: Tensor, weight: Any, bias: Any = None) -> str:
     """Write a linear layer: Gemm for rows, MatMul for what has more dimensions; `weight` is (outputs, inputs)."""
     if len(x.shape) == 2:  # noqa: PLR2004  # samples and features
         return call.emit("Gemm", x, weight, *([] if bias is None else [bias]), transB=1)
-    product = call.emit("MatMul", x, call.emit("Transpose", weight, perm=[1, 0]))
-    return product if bias is None else call.emit("Add", product, bias)
+    return product(call, x, call.emit("Transpose", weight, perm=[1, 0]), bias)
+
+
+def product(call: Call, x: Tensor, weight: Any, bias: Any = None) -> str:
+    """Write a linear layer as a product with a weight of (inputs, outputs), and a sum."""
+    result = call.emit("MatMul", x, weight)
+    return result if bias is None else call.emit("Add", result, bias)
 
 
 def max_pool(  # noqa: PLR0913, PLR0917  # torch's arguments

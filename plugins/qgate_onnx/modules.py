@@ -33,7 +33,9 @@ def _transposed(call: Call, layer: Any, x: Tensor) -> str:
 
 
 def _linear(call: Call, layer: Any, x: Tensor) -> str:
-    return layers.linear(call, x, call.weight(layer), layer.bias)
+    if len(x.shape) == 2:  # noqa: PLR2004  # samples and features
+        return layers.linear(call, x, call.weight(layer), layer.bias)
+    return layers.product(call, x, call.weight(layer, transposed=True), layer.bias)  # kernels take it as it is stored
 
 
 def _batch_norm(call: Call, norm: Any, x: Tensor) -> str:

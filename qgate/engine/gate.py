@@ -14,7 +14,7 @@ from qgate import __version__
 from qgate.blessed import load_blessed
 from qgate.config.document import parse
 from qgate.config.reader import bind, plugin_modules
-from qgate.engine.formats import available_exporter
+from qgate.engine.formats import available_exporter, shipped_path
 from qgate.engine.progress import Silent
 from qgate.environment import describe_environment, repository_path
 from qgate.errors import ConfigError
@@ -176,7 +176,11 @@ class Gate:
     def _outputs(self) -> Iterator[Output]:
         settings = self.config.qgate
         for model in self.models:
-            yield artifact_output(settings.artifacts / f"{model.name}.pt")
+            path = settings.artifacts / f"{model.name}.pt"
+            yield artifact_output(path)
+            shipped = shipped_path(path, model.quantization.backend, self.registry)
+            if shipped:
+                yield artifact_output(shipped)
         yield results_output(settings.results)
         if self._update_blessed:
             yield blessed_output(settings.blessed)

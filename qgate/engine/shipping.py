@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qgate.engine.artifact import example_inputs, load_artifact, load_reference, read_header, write_artifact
-from qgate.engine.formats import available_exporter
+from qgate.engine.formats import available_exporter, shipped_path
 from qgate.errors import ArtifactError
 
 if TYPE_CHECKING:
@@ -32,25 +32,24 @@ def exported_file(artifact: Path, exporter: Exporter, output: Path) -> Artifact:
 
 def ship(artifact: Path, registry: Registry) -> Artifact | None:
     """Write the file that the artifact's backend runs, beside the artifact; None where that is the artifact itself."""
-    backend = _backend(artifact, registry)
-    if not hasattr(backend, "exporter"):
+    name = _backend(artifact)
+    path = shipped_path(artifact, name, registry)
+    if path is None:
         return None
-    path = _shipped(artifact, backend, registry)
+    backend: Any = registry.backends.get(name)
     return exported_file(artifact, available_exporter(registry, backend.exporter, path), path)
 
 
 def load_shipped(artifact: Path, registry: Registry) -> torch.nn.Module:
     """Load what ships of an artifact from disk, in the form in which it runs. Raises `ArtifactError`."""
-    backend = _backend(artifact, registry)
-    if not hasattr(backend, "exporter"):
+    name = _backend(artifact)
+    path = shipped_path(artifact, name, registry)
+    if path is None:
         return load_artifact(artifact, registry=registry)
-    shipped: torch.nn.Module = backend.load(_shipped(artifact, backend, registry))
+    backend: Any = registry.backends.get(name)()
+    shipped: torch.nn.Module = backend.load(path)
     return shipped
 
 
-def _shipped(artifact: Path, backend: Any, registry: Registry) -> Path:
-    return artifact.with_suffix(registry.exporters.get(backend.exporter).suffix)
-
-
-def _backend(artifact: Path, registry: Registry) -> Any:
-    return registry.backends.get(read_header(artifact)["quantization"]["backend"])()
+def _backend(artifact: Path) -> str:
+    return str(read_header(artifact)["quantization"]["backend"])

@@ -159,6 +159,33 @@ def test_onnx_runtime_has_an_int8_kernel_for_every_layer(tmp_path: Any) -> None:
     assert not {"Conv", "Sigmoid", "Mul"} & set(kinds)
 
 
+class Rows(nn.Module):
+    """A linear layer on what has more dimensions than two."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 16), nn.Linear(16, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.second(self.first(x).relu())
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_linear_layers_on_maps_are_int8_too(runtime: str, tmp_path: Any) -> None:
+    network, backend = Network(Rows, (2, 6, 8)), load_registry().backends.get(runtime)()
+    graph = backend.refine(reference(network, backend))
+    content = exported(graph, *network.inputs())
+
+    found = backend.read(content)(*network.inputs(5))
+
+    step = max(scales(graph))
+    assert float((found - graph(*network.inputs(5))).abs().max()) <= 1.01 * step
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    assert "MatMul" not in [node.op_type for node in onnx.load(tmp_path / "optimized.onnx").graph.node]
+
+
 def test_openvino_quantizes_behind_an_activation_only() -> None:
     network = Network(lambda: nn.Sequential(conv_bn_silu(3, 8), nn.Conv2d(8, 4, 1)))
     backend = load_registry().backends.get("openvino")()
