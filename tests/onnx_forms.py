@@ -28,7 +28,9 @@ class Applied(nn.Module):
 
 def traced(form: Any) -> fx.GraphModule:
     """Trace a module, or a function of one tensor; its weights are the same each time."""
-    module = nn.Sequential(form) if isinstance(form, nn.Module) else Applied(form)  # FX traces into what it is given
+    module = form if isinstance(form, nn.Module) else Applied(form)
+    if type(module).__module__.startswith("torch.nn"):
+        module = nn.Sequential(module)  # FX traces into what it is given
     return fx.GraphModule(module.eval(), fx.Tracer().trace(module))
 
 

@@ -242,7 +242,7 @@ class Ranked(nn.Module):
     [
         (Shuffled, 'there is no ONNX form here of module "shuffle" (PixelShuffle); replace it in the model, '),
         (Ranked, 'there is no ONNX form here of argsort behind module "stem" (node "argsort"); replace it in '),
-        (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(3)), 'module "0" (AdaptiveAvgPool2d) pools (8, 8) to (3, 3) by '),
+        (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(3)), 'module "0.0" (AdaptiveAvgPool2d) pools (8, 8) to (3, 3) by '),
     ],
     ids=["module", "function", "arguments"],
 )
