@@ -19,6 +19,7 @@ from qgate.engine.quantize import quantize
 from qgate.errors import QGateError
 from qgate.quantization.backends import saturates
 from qgate.quantization.float_forms import channels_last, float_forms
+from qgate_onnx.exporter import OnnxExporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -156,6 +157,15 @@ def inductor_int8(network: Network, setting: Setting) -> torch.nn.Module:
     return compiled(pt2e_graph(network), network.images(setting))
 
 
+@functools.cache
+def qgate_file(network: Network, backend: str, size: int) -> Path:
+    """Export the network as qgate does for a runtime, for square images of a size."""
+    images = network.images(Setting(threads=1, size=size, batch=1))
+    path = network.folder / f"qgate-{backend}-{size}.onnx"
+    path.write_bytes(OnnxExporter().export(copy.deepcopy(reference_graph(network, backend)), (images,), {}))
+    return path
+
+
 AXES = {"batch": 0, "height": 2, "width": 3}
 
 
@@ -217,12 +227,13 @@ class OnnxRuntime(torch.nn.Module):
         for name, length in zip(AXES, (setting.batch, setting.size, setting.size), strict=True):
             options.add_free_dimension_override_by_name(name, length)
         self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self.input = self.session.get_inputs()[0].name
         self.binding = self.session.io_binding()
         self.outputs: list[torch.Tensor] = []
 
     def forward(self, images: torch.Tensor) -> list[torch.Tensor]:
         """Run one batch."""
-        self.binding.bind_cpu_input("images", images.numpy())
+        self.binding.bind_cpu_input(self.input, images.numpy())
         if not self.outputs:
             self._bind_outputs()
         self.session.run_with_iobinding(self.binding)
@@ -248,6 +259,11 @@ def onnx_float(network: Network, setting: Setting) -> torch.nn.Module:
 def onnx_int8(network: Network, setting: Setting) -> torch.nn.Module:
     """Run the network that ONNX Runtime quantized."""
     return OnnxRuntime(onnx_int8_file(network), setting)
+
+
+def onnx_qgate(network: Network, setting: Setting) -> torch.nn.Module:
+    """Run the file that qgate exports for the backend `onnxruntime`."""
+    return OnnxRuntime(qgate_file(network, "onnxruntime", setting.size), setting)
 
 
 @functools.cache
@@ -323,6 +339,14 @@ def openvino_int8(network: Network, setting: Setting, preset: str, precision: st
     return OpenVino(openvino_request(nncf_model(network, preset), setting, precision))
 
 
+def openvino_qgate(network: Network, setting: Setting) -> torch.nn.Module:
+    """Run the file that qgate exports for the backend `openvino`."""
+    import openvino
+
+    model = openvino.Core().read_model(qgate_file(network, "openvino", setting.size))
+    return OpenVino(openvino_request(model, setting, "f32"))
+
+
 def openvino_bytes(network: Network, setting: Setting) -> torch.nn.Module:
     """Run it on bytes."""
     byte_scale = network.inputs.loaded.byte_scale
@@ -341,10 +365,12 @@ PEERS = {
     "torch int8 PT2E, Inductor": Form(inductor_int8),
     "onnxruntime float32": Form(onnx_float),
     "onnxruntime int8": Form(onnx_int8),
+    "onnxruntime int8, qgate's file": Form(onnx_qgate),
     "openvino float32": Form(functools.partial(openvino_float, precision="f32")),
     "openvino bf16": Form(functools.partial(openvino_float, precision="bf16")),
     "openvino int8, default": Form(functools.partial(openvino_int8, preset="performance")),
     "openvino int8, mixed": Form(functools.partial(openvino_int8, preset="mixed")),
+    "openvino int8, qgate's file": Form(openvino_qgate),
     "openvino int8, mixed, uint8 in": Form(openvino_bytes, as_bytes),
     "openvino int8, mixed, bf16": Form(functools.partial(openvino_int8, preset="mixed", precision="bf16")),
 }

@@ -142,6 +142,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
     parser.add_argument("--config", type=Path, default=ROOT / "examples" / "yolov5n-coco" / "qgate.toml")
     parser.add_argument("--max-seconds", type=float, default=120.0, help="of timing, for each setting")
+    parser.add_argument(
+        "--forms", nargs="+", default=[""], help="only those whose names hold one of these, and torch's float32"
+    )
     parser.add_argument("--no-accuracy", action="store_true")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write all figures there, as JSON")
     return parser.parse_args()
@@ -174,7 +177,7 @@ def run_all(
     for setting in settings if options.no_accuracy or own in settings else [own, *settings]:
         cv2.setNumThreads(setting.threads)
         with torch_state(seed=seed, num_threads=setting.threads):
-            ready, missing = build_all(network, setting)
+            ready, missing = build_all(network, setting, chosen(options.forms))
             with torch.compiler.set_stance("fail_on_recompile"):  # what is compiled anew is another form
                 if setting == own and not options.no_accuracy:
                     accuracy = measure_accuracy(network, ready)
@@ -183,10 +186,10 @@ def run_all(
                     yield report(setting, ready, missing, rounds), accuracy
 
 
-def build_all(network: Network, setting: Setting) -> tuple[list[Ready], dict[str, str]]:
+def build_all(network: Network, setting: Setting, forms: dict[str, Form]) -> tuple[list[Ready], dict[str, str]]:
     """Build every form that can run here and let it settle; say of the others why they cannot."""
     ready, missing = [], {}
-    for name, form in FORMS.items():
+    for name, form in forms.items():
         print(f"{setting}: building {name}", file=sys.stderr)
         try:
             ready.append(build(network, setting, name, form))
@@ -196,6 +199,11 @@ def build_all(network: Network, setting: Setting) -> tuple[list[Ready], dict[str
             lines = str(error).strip().splitlines() or [type(error).__name__]
             missing[name] = lines[0][:160]
     return ready, missing
+
+
+def chosen(parts: list[str]) -> dict[str, Form]:
+    """Give the forms whose names hold one of `parts`; float32 of torch, the baseline, is always among them."""
+    return {name: form for name, form in FORMS.items() if name in TORCH_FLOATS or any(part in name for part in parts)}
 
 
 def build(network: Network, setting: Setting, name: str, form: Form) -> Ready:
@@ -334,7 +342,7 @@ def show(found: Report, accuracy: Accuracy) -> None:
     metric = next(iter(next(iter(accuracy.values()), {})), "")
     headings = ("form", "ms", "cores", f"x {found.baseline.removeprefix('torch ')}", metric)
     table = titled(f"{found.setting}; {found.rounds} rounds", *headings)
-    for name in FORMS:
+    for name in (*found.forms, *found.missing):
         score = accuracy.get(name, {}).get(metric)
         table.add_row(name, *cells(found, name), "" if score is None else f"{score:.4f}")
     Console().print(table)

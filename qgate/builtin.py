@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qgate import hookimpl
 
 if TYPE_CHECKING:
-    from qgate.protocols import Backend, Dataset, Loader, Reporter
+    from qgate.protocols import Backend, Dataset, Exporter, Loader, Reporter
     from qgate.quantization.observers import Observer
 
 
@@ -54,6 +54,14 @@ def qgate_register_backends() -> tuple[type[Backend], ...]:
     from qgate.quantization.fused import FusedBackend
 
     return (FbgemmBackend, X86Backend, OnednnBackend, FusedBackend)
+
+
+@hookimpl
+def qgate_register_exporters() -> tuple[type[Exporter], ...]:
+    """Register `torchscript`."""
+    from qgate.quantization.torchscript import TorchScriptExporter
+
+    return (TorchScriptExporter,)
 
 
 @hookimpl

@@ -110,7 +110,8 @@ def _add_export(parsers: _Commands) -> None:
     command = _command(parsers, commands.export, "write a model's int8 artifact without judging it")
     _add_config(command)
     command.add_argument("--model", metavar="NAME", required=True, help="the model of qgate.toml")
-    command.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the artifact to write")
+    command.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the file to write")
+    command.add_argument("--format", metavar="FORMAT", help="onnx, torchscript, a plugin's; default: qgate's artifact")
 
 
 def _add_explain(parsers: _Commands) -> None:

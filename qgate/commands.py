@@ -142,14 +142,14 @@ def init(options: argparse.Namespace) -> int:
 
 
 def export(options: argparse.Namespace) -> int:
-    """Write one model's int8 artifact."""
+    """Write one model's int8 artifact, or a file of another format that runs without qgate."""
     from qgate.reporting.progress import progress_on
 
     if options.output.is_dir():
         raise ArtifactError("is a folder; --output names the file to write", path=options.output)
     gate = _open(options.config, models=[options.model])
     with progress_on(sys.stderr) as progress:
-        artifact = gate.export(options.model, options.output, progress(options.model))
+        artifact = gate.export(options.model, options.output, progress(options.model), options.format)
     sys.stdout.write(f"wrote {options.output}: {artifact.bytes} bytes, sha256 {artifact.sha256}\n")
     return 0
 

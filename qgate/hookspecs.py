@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from qgate.protocols import Backend, Calibrator, Dataset, Loader, Metric, Panels, Reporter
+    from qgate.protocols import Backend, Calibrator, Dataset, Exporter, Loader, Metric, Panels, Reporter
     from qgate.quantization.observers import Observer
 
 hookspec = pluggy.HookspecMarker("qgate")
@@ -50,6 +50,12 @@ def qgate_register_calibrators() -> Iterable[type[Calibrator]]:
 @hookspec
 def qgate_register_backends() -> Iterable[type[Backend]]:
     """Name backends for `[models.X.quantization] backend = "..."`."""
+    return ()
+
+
+@hookspec
+def qgate_register_exporters() -> Iterable[type[Exporter]]:
+    """Name formats for `qgate export --format ...`, and for backends that run such a file."""
     return ()
 
 

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from qgate.protocols import Backend, Calibrator, Dataset, Loader, Metric, Panels, Reporter
+    from qgate.protocols import Backend, Calibrator, Dataset, Exporter, Loader, Metric, Panels, Reporter
     from qgate.quantization.observers import Observer
 
 T = TypeVar("T")
 
-KINDS = ("loaders", "datasets", "metrics", "observers", "calibrators", "backends", "reporters", "panels")
+KINDS = ("loaders", "datasets", "metrics", "observers", "calibrators", "backends", "exporters", "reporters", "panels")
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,11 @@ class Registry:
     def backends(self) -> Kind[Backend]:
         """Give the backends."""
         return self._collect("backends")
+
+    @cached_property
+    def exporters(self) -> Kind[Exporter]:
+        """Give the export formats."""
+        return self._collect("exporters")
 
     @cached_property
     def reporters(self) -> Kind[Reporter]:

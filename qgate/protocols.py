@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from qgate.panels import Panel
     from qgate.results import Result
 
-__all__ = ["Backend", "Calibrator", "Dataset", "LoadedModel", "Loader", "Metric", "Panels", "Reporter", "Sample"]
+__all__ = [
+    "Backend",
+    "Calibrator",
+    "Dataset",
+    "Exporter",
+    "LoadedModel",
+    "Loader",
+    "Metric",
+    "Panels",
+    "Reporter",
+    "Sample",
+]
 
 
 @dataclass(frozen=True)
@@ -172,7 +183,11 @@ class Backend(Protocol):
 
     Two class attributes, False where they are missing, say what is better left float32. With `float_outputs` it is what
     leaves the model straight from a layer: the layer's kernel writes float32, or there is none for it. With
-    `float_summands` it is a result to which an earlier value is added: the layer's kernel adds before it quantizes.
+    `float_summands` it is a result to which an earlier value is added: the layer's kernel adds before it quantizes. A
+    method `refine(reference)` may change a reference graph where a `BackendConfig` cannot say what the kernels want.
+
+    A backend that runs another file than the artifact names the exporter that writes it, as a class attribute
+    `exporter`, and has `load(path)`, which reads that file from disk: then that is what ships, and what is judged.
     """
 
     name: ClassVar[str]
@@ -210,6 +225,23 @@ class Panels(Protocol):
 
     def panels(self, read: Callable[[int], Sample]) -> Iterable[Panel]:
         """Give what is to be shown, nothing where no prediction was of its kind; `read` reads a sample by its index."""
+        ...
+
+
+class Exporter(Protocol):
+    """Writes a reference graph as a file that runs without qgate; `suffix` is what its name ends in."""
+
+    name: ClassVar[str]
+    suffix: ClassVar[str]
+
+    def is_available(self) -> str | None:
+        """Give the reason why nothing can be written here; None where it can."""
+        ...
+
+    def export(
+        self, reference: torch.fx.GraphModule, example_inputs: tuple[torch.Tensor, ...], header: Mapping[str, Any]
+    ) -> bytes:
+        """Give the file's content; `header` is the artifact's. Raises `ArtifactError` for what it cannot write."""
         ...
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "content_sha256",
     "edited_bytes",
     "encoded_bytes",
+    "example_inputs",
     "float_bytes",
     "load_artifact",
     "load_reference",
@@ -131,7 +132,7 @@ def load_artifact(path: Path | str, *, registry: Registry | None = None) -> torc
     try:
         backend = _backend(contents.header, registry)
         reference = _reference(contents)
-        lowered: torch.nn.Module = backend.lower(reference, _example_inputs(contents.header["inputs"]))
+        lowered: torch.nn.Module = backend.lower(reference, example_inputs(contents.header))
     except ArtifactError as error:
         raise ArtifactError(error.message, path=path) from error
     except QGateError:
@@ -143,10 +144,11 @@ def load_artifact(path: Path | str, *, registry: Registry | None = None) -> torc
     return lowered
 
 
-def _example_inputs(inputs: list[dict[str, Any]]) -> tuple[torch.Tensor, ...]:
+def example_inputs(header: Mapping[str, Any]) -> tuple[torch.Tensor, ...]:
+    """Make inputs of the shapes that an artifact was made for."""
     generator = torch.Generator().manual_seed(0)
     values = []
-    for described in inputs:
+    for described in header["inputs"]:
         dtype = getattr(torch, described["dtype"])
         if dtype.is_floating_point:
             values.append(torch.rand(described["shape"], generator=generator, dtype=dtype))

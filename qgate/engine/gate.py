@@ -14,6 +14,7 @@ from qgate import __version__
 from qgate.blessed import load_blessed
 from qgate.config.document import parse
 from qgate.config.reader import bind, plugin_modules
+from qgate.engine.formats import available_exporter, shipped_path
 from qgate.engine.progress import Silent
 from qgate.environment import describe_environment, repository_path
 from qgate.errors import ConfigError
@@ -122,11 +123,17 @@ class Gate:
             )
         return self._results[name]
 
-    def export(self, name: str, output: Path, progress: Progress | None = None) -> Artifact:
-        """Quantize one model and write its artifact to `output`, without judging it. Raises `QGateError`."""
+    def export(
+        self, name: str, output: Path, progress: Progress | None = None, file_format: str | None = None
+    ) -> Artifact:
+        """Quantize one model and write it to `output`, without judging it: its artifact, or a file of another format.
+
+        Raises `QGateError`.
+        """
         model = self._model(name)
         artifact_output(output).check()
-        return self._new_run(model, progress).exported(lambda: self._open(model), output)
+        exporter = available_exporter(self.registry, file_format, output) if file_format else None
+        return self._new_run(model, progress).exported(lambda: self._open(model), output, exporter)
 
     def writing_to(self, folder: Path, cache: Path | None = None) -> Gate:
         """Give a gate of the same models and data that writes into `folder`, and to a `cache` of its own or to ours.
@@ -184,7 +191,11 @@ class Gate:
     def _outputs(self) -> Iterator[Output]:
         settings = self.config.qgate
         for model in self.models:
-            yield artifact_output(settings.artifacts / f"{model.name}.pt")
+            path = settings.artifacts / f"{model.name}.pt"
+            yield artifact_output(path)
+            shipped = shipped_path(path, model.quantization.backend, self.registry)
+            if shipped:
+                yield artifact_output(shipped)
         yield results_output(settings.results)
         yield history_output(history_folder(settings.results) / "run.json")
         if self._update_blessed:

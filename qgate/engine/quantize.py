@@ -161,6 +161,8 @@ def quantize_by(
     calibration.fill(observed, clock)
     with clock.step("quantize"):
         reference = convert(observed, backend.backend_config())
+        if hasattr(backend, "refine"):
+            reference = backend.refine(reference)
     if corrects(recipe):
         correct_graph(reference, config.quantization, inputs, chosen, clock)
     return reference, recipe

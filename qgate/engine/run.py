@@ -7,11 +7,13 @@ import os
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
 from qgate.engine.advice import advice, missed_metrics
-from qgate.engine.artifact import encoded_bytes, float_bytes, load_artifact, write_artifact
+from qgate.engine.artifact import encoded_bytes, float_bytes, write_artifact
 from qgate.engine.collapse import check_collapse
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, evaluate
@@ -27,6 +29,7 @@ from qgate.engine.progress import StepClock
 from qgate.engine.quantize import choose_calibration, describe, with_ignored
 from qgate.engine.regression import with_regressions
 from qgate.engine.reuse import Reuse, relevant
+from qgate.engine.shipping import exported_file, load_shipped, ship
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
 from qgate.errors import DataError, QGateError
@@ -36,7 +39,6 @@ from qgate.statistics import judge_interval
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
 
     import torch
 
@@ -47,7 +49,7 @@ if TYPE_CHECKING:
     from qgate.engine.progress import Progress
     from qgate.engine.recording import Recording
     from qgate.plugins import Registry
-    from qgate.protocols import LoadedModel, Metric
+    from qgate.protocols import Exporter, LoadedModel, Metric
 
 __all__ = ["Run"]
 
@@ -129,13 +131,15 @@ class Run:
             details=written,
         )
 
-    def exported(self, open_inputs: Callable[[], Inputs], output: Path) -> Artifact:
-        """Quantize and write the artifact, nothing more. Raises `QGateError`."""
-        with self._torch_state():
+    def exported(self, open_inputs: Callable[[], Inputs], output: Path, exporter: Exporter | None = None) -> Artifact:
+        """Quantize and write the artifact, or what `exporter` makes of it, nothing more. Raises `QGateError`."""
+        with self._torch_state(), TemporaryDirectory(prefix="qgate-") as folder:
             inputs = self._load(open_inputs)
             chosen = self._choose_calibration(inputs)
             evaluation = fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
-            return self._produce(self._case(inputs, chosen, evaluation, output))
+            path = Path(folder) / "artifact.pt" if exporter else output
+            artifact = self._produce(self._case(inputs, chosen, evaluation, path))
+            return exported_file(path, exporter, output) if exporter else artifact
 
     def _torch_state(self) -> Any:
         return torch_state(seed=self.config.qgate.seed, num_threads=self.config.qgate.num_threads)
@@ -146,8 +150,11 @@ class Run:
         evaluation = self._check_overlap(inputs, chosen)
         path = self.config.qgate.artifacts / f"{self.model.name}.pt"
         case = self._case(inputs, chosen, evaluation, path, timed=timing)
-        self.artifact = self._produce(case)
-        written = replace(case, artifact=self.config.path.parent / self.artifact.path)
+        produced = self._produce(case)
+        written = replace(case, artifact=self.config.path.parent / produced.path)
+        with self.clock.step("artifact"):
+            shipped = ship(written.artifact, self.registry)
+        self.artifact = self._relative(shipped) if shipped else produced
         with self.clock.step("reload"):
             int8 = self._load_int8(path)
             recordings = self._recordings(written, int8)
@@ -168,7 +175,7 @@ class Run:
             return open_inputs()
 
     def _load_int8(self, path: Path) -> torch.nn.Module:
-        return load_artifact(path, registry=self.registry)
+        return load_shipped(path, self.registry)
 
     def _recordings(self, case: Case, int8: torch.nn.Module) -> dict[str, Recording]:
         float32 = self.reuse.recording("float32", case.inputs.loaded.module, case)
@@ -306,7 +313,10 @@ class Run:
         with self.clock.step("artifact"):
             content = encoded_bytes(encoded, inputs.loaded.example_inputs, header)
             written = write_artifact(path, content)
-        return Artifact(os.path.relpath(path, self.config.path.parent), written.bytes, written.sha256)
+        return self._relative(written)
+
+    def _relative(self, written: Artifact) -> Artifact:
+        return replace(written, path=os.path.relpath(written.path, self.config.path.parent))
 
     def _evaluate(
         self, inputs: Inputs, arms: Arms, fingerprints: list[str], recordings: Mapping[str, Recording]

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.text import Text
 
 from qgate.reporting.bars import ASCII, UNICODE
+from qgate.reporting.comparison import comparisons
 from qgate.reporting.limits import fitting_table
 from qgate.reporting.rows import caption, footer, headline, models_worst_first, standing
 from qgate.reporting.sections import against_blessed, kernels, missing, next_steps
-from qgate.reporting.tables import STYLES, forms_table, layers_table, losers_table
+from qgate.reporting.tables import STYLES, comparison_table, forms_table, layers_table, losers_table
 from qgate.reporting.text import KEPT_TOGETHER, encodable, is_drawable, printable, spelled
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ def print_result(console: Console, result: Result, glyphs: Glyphs) -> None:
     print_labelled(console, label, line, STYLES[standing(result).lower()], head=standing(result))
     if result.not_judged:
         print_labelled(console, "not judged:", "; ".join(result.not_judged), "yellow")
+    for comparison in comparisons(result):
+        _print_section(console, comparison_table(comparison))
     for name, model in models_worst_first(result):
         console.print()
         _print_model(console, name, model, glyphs)

@@ -6,6 +6,7 @@ import math
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from qgate.reporting.comparison import comparisons
 from qgate.reporting.figures import MISSING, milliseconds, optional
 from qgate.reporting.formats import write_text
 from qgate.reporting.rows import HEADINGS, caption, figures_of, footer, headline, models_worst_first, rows, worst_first
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from qgate.reporting.comparison import Comparison
     from qgate.results import ModelResult, Result
 
 __all__ = ["MAX_CHARACTERS", "MarkdownReporter", "markdown"]
@@ -95,6 +97,9 @@ def _report(result: Result, room: _Room) -> Iterator[str]:
     yield f"### {room.text(headline(result))}"
     if result.not_judged:
         yield from ("", f"not judged: {room.text('; '.join(result.not_judged))}")
+    for comparison in comparisons(result):
+        yield from ("", "Side by side, with the same float32 on the same data:", "")
+        yield from room.of(list(_side_by_side(comparison, room)))
     models = models_worst_first(result)
     for name, model in models[: int(min(room.models, len(models)))]:
         yield ""
@@ -120,6 +125,12 @@ def _model(name: str, model: ModelResult, room: _Room) -> Iterator[str]:
     if room.details:
         yield from _details("What lost most", _losers(model))
         yield from _details("Where the time goes", _times(model))
+
+
+def _side_by_side(comparison: Comparison, room: _Room) -> Iterator[str]:
+    yield _table_head(comparison.headings, names=1, last_left=True)
+    for *cells, status in comparison.rows:
+        yield _line((*map(room.text, cells), status if status in {"passed", ""} else f"**{status}**"))
 
 
 def _limits(model: ModelResult, room: _Room) -> Iterator[str]:

@@ -14,9 +14,10 @@ from qgate.reporting.text import printable
 
 if TYPE_CHECKING:
     from qgate.reporting.bars import Glyphs
+    from qgate.reporting.comparison import Comparison
     from qgate.results import ModelResult
 
-__all__ = ["STYLES", "forms_table", "layers_table", "losers_table", "new_table"]
+__all__ = ["STYLES", "comparison_table", "forms_table", "layers_table", "losers_table", "new_table"]
 
 STYLES = {
     **dict.fromkeys(("passed", "better"), "bold green"),
@@ -38,6 +39,18 @@ def add_columns(table: Table, name: str, *figures: str) -> None:
     table.add_column(Text(name), overflow="fold")
     for heading in figures:
         table.add_column(heading, justify="right", no_wrap=True)
+
+
+def comparison_table(comparison: Comparison) -> Table:
+    """Give candidates side by side; float32 stands first."""
+    table = new_table()
+    table.title, table.title_justify = Text("side by side, with the same float32 on the same data"), "left"
+    name, *figures, verdict = comparison.headings
+    add_columns(table, name, *figures)
+    table.add_column(verdict)
+    for *cells, status in comparison.rows:
+        table.add_row(*(Text(printable(cell)) for cell in cells), Text(status, style=STYLES.get(status, "")))
+    return table
 
 
 def losers_table(model: ModelResult, glyphs: Glyphs, width: int) -> Table | None:

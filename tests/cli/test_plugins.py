@@ -23,7 +23,7 @@ def test_every_name_and_every_hook_is_listed(project: Folder, qgate: Qgate) -> N
     listing = json.loads(outcome.out)
     assert (outcome.code, outcome.err) == (0, "")
     assert listing["registered"]["metrics"]["accuracy"] == "conftest.py"
-    assert listing["registered"]["loaders"] == {"factory": "qgate", "yolov5": "yolov5"}
+    assert listing["registered"]["loaders"] == {"factory": "qgate", "onnx": "onnx", "yolov5": "yolov5"}
     hooks = {name for name, _ in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("qgate_")}
     assert set(listing["hooks"]) == hooks
 

@@ -91,6 +91,18 @@ def test_the_plugin_shown_gates_by_each_of_its_classes(thermal: Path, qgate: Qga
     assert [image["alt"] for image in page.all("img")] == ["cold-0000: cold, misread by float32 and int8"]
 
 
+def test_the_plugin_shown_exports(thermal: Path, qgate: Qgate) -> None:
+    (config,) = blocks("plugins.md", "toml", chapter="### The configuration that uses them")
+    (thermal / "qgate.toml").write_text(config, encoding="utf-8")
+
+    exported = qgate("export", "--model", "thermal", "--format", "weights", "--output", "thermal.bin")
+
+    assert exported.code == 0, exported
+    weights = np.frombuffer((thermal / "thermal.bin").read_bytes(), dtype=np.int8)
+    assert len(weights) == 8 * 9 + 2 * 8
+    assert set(weights[:72]) <= {25, 26}  # all are equal, and the range is five times that: 127.5 / 5
+
+
 def test_the_plugin_shown_proposes_for_init(thermal: Path, qgate: Qgate) -> None:
     written = qgate("init", "--weights", "camera.thermal.pt", "--data", "frames")
 

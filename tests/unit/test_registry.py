@@ -60,7 +60,9 @@ def test_an_unknown_name_gets_the_nearest_or_all() -> None:
 
     with pytest.raises(PluginError, match='unknown backend "fbgem"; did you mean "fbgemm"'):
         backends.get("fbgem")
-    with pytest.raises(PluginError, match='unknown backend "zzz"; there are fbgemm, fused, onednn, x86'):
+    with pytest.raises(
+        PluginError, match='unknown backend "zzz"; there are fbgemm, fused, onednn, onnxruntime, openvino, x86'
+    ):
         backends.get("zzz")
 
 

@@ -39,12 +39,15 @@ _CORRECTIONS = (
 )
 
 
-def stages(registry: Registry) -> Iterator[list[Change]]:
+def stages(registry: Registry, backend: str) -> Iterator[list[Change]]:
     """List what may be changed about a recipe, one list a question, those first that cost least to answer.
 
-    Backends that were registered last are the fastest of the core's, and plugins'.
+    Backends that were registered last are the fastest of the core's, and plugins'. Where what ships runs is the user's
+    to say: a runtime is not exchanged for another.
     """
-    backends = [name for name in reversed(list(registry.backends)) if _runs(name, registry)]
+    shipped = _ships(backend, registry)
+    names = [name for name in reversed(list(registry.backends)) if _ships(name, registry) == shipped]
+    backends = [name for name in names if _runs(name, registry)]
     yield [Change(f"backend {name}", {"backend": name}) for name in backends]
     yield list(_CORRECTIONS)
     yield _observers("activation", registry)
@@ -59,6 +62,12 @@ def stages(registry: Registry) -> Iterator[list[Change]]:
 def fallback(recipe: QuantizationConfig) -> Change:
     """Give the last change: the fewest layers float that the file's limits on accuracy need, as many as it allows."""
     return Change("fallback", {"fallback": FallbackConfig(recipe.fallback.max_layers or _MAX_FLOAT_LAYERS)})
+
+
+def _ships(backend: str, registry: Registry) -> tuple[str, str] | None:
+    """Name the runtime that is deployed, and its file; None where that is torch."""
+    kind: Any = registry.backends.get(backend)
+    return (backend, kind.exporter) if hasattr(kind, "exporter") else None
 
 
 def _runs(backend: str, registry: Registry) -> bool:

@@ -79,7 +79,7 @@ class _Search:
         self._progress = progress
         self._longest = 0.0
         # So many comparisons are made: that none of them is won by luck is as sure as a verdict (Bonferroni).
-        num_changes = sum(map(len, stages(gate.registry))) + 1
+        num_changes = sum(map(len, stages(gate.registry, model.quantization.backend))) + 1
         self._confidence = 1 - (1 - gate.config.qgate.confidence) / num_changes
         self._max_drop = trials.table.limits.get("max_drop", 0.0)
         self.untried = 0
@@ -89,7 +89,7 @@ class _Search:
 
     def run(self) -> None:
         """Ask every question once."""
-        for changes in stages(self._gate.registry):
+        for changes in stages(self._gate.registry, self._model.quantization.backend):
             self._ask(changes)
         self._ask([fallback(self._model.quantization)])
 

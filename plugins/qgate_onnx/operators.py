@@ -1,0 +1,369 @@
+"""The operators of ONNX that have a form in torch, each as what makes it."""
+
+from __future__ import annotations
+
+import operator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from qgate.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qgate_onnx.importer import Node
+
+__all__ = ["OPERATORS"]
+
+_CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+_NORMS: dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}  # by rank
+_MAX_POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+_AVERAGE_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+_GLOBAL_POOLS: dict[int, Any] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+_ROWS = 2  # dimensions of what a linear layer takes
+_RELU6 = 6.0
+
+
+def _filled(layer: Any, **tensors: torch.Tensor | None) -> Any:
+    """Give a layer its parameters and buffers."""
+    for name, value in tensors.items():
+        if value is not None:
+            getattr(layer, name).data = value.detach().clone()
+    return layer
+
+
+def _optional(node: Node, place: int) -> torch.Tensor | None:
+    return node.tensor(place) if place < len(node.inputs) and node.inputs[place] is not None else None
+
+
+def _padding(node: Node, dimensions: int) -> list[int]:
+    """Give what is added before and behind each dimension, as ONNX has it. Raises `ModelError`."""
+    if node.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
+        raise ModelError(f'has auto_pad = "{node.get("auto_pad")}"; write its pads out')
+    return list(node.get("pads", [0] * 2 * dimensions))
+
+
+def _padded(node: Node, pads: list[int], value: float = 0.0) -> tuple[Any, list[int]]:
+    """Give the input and the padding that a layer adds itself; what is not the same on both sides is added before."""
+    half = len(pads) // 2
+    if pads[:half] == pads[half:]:
+        return node.value(0), pads[:half]
+    around = [length for place in reversed(range(half)) for length in (pads[place], pads[half + place])]
+    return node.function(functional.pad, node.value(0), tuple(around), "constant", value), [0] * half
+
+
+def _convolution(node: Node) -> Any:
+    weight = node.tensor(1)
+    dimensions, groups = weight.ndim - 2, node.get("group", 1)
+    x, padding = _padded(node, _padding(node, dimensions))
+    bias = _optional(node, 2)
+    layer = _CONVOLUTIONS[dimensions](
+        *(weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:])),
+        stride=tuple(node.get("strides", [1] * dimensions)),
+        padding=tuple(padding),
+        dilation=tuple(node.get("dilations", [1] * dimensions)),
+        groups=groups,
+        bias=bias is not None,
+    )
+    return node.module(_filled(layer, weight=weight, bias=bias), x)
+
+
+def _transposed(node: Node) -> Any:
+    weight = node.tensor(1)
+    dimensions, groups = weight.ndim - 2, node.get("group", 1)
+    pads = _padding(node, dimensions)
+    if pads[:dimensions] != pads[dimensions:] or node.get("output_shape"):
+        raise ModelError("pads its sides differently; expected the same padding on both")
+    bias = _optional(node, 2)
+    layer = _TRANSPOSED[dimensions](
+        *(weight.shape[0], weight.shape[1] * groups, tuple(weight.shape[2:])),
+        stride=tuple(node.get("strides", [1] * dimensions)),
+        padding=tuple(pads[:dimensions]),
+        output_padding=tuple(node.get("output_padding", [0] * dimensions)),
+        groups=groups,
+        bias=bias is not None,
+        dilation=tuple(node.get("dilations", [1] * dimensions)),
+    )
+    return node.module(_filled(layer, weight=weight, bias=bias))
+
+
+def _gemm(node: Node) -> Any:
+    if node.get("transA", 0) or node.get("alpha", 1.0) != 1 or node.get("beta", 1.0) != 1:
+        raise ModelError("transposes or scales; expected a linear layer")
+    weight = node.tensor(1)
+    weight = weight if node.get("transB", 0) else weight.T
+    return _linear(node, weight, _optional(node, 2))
+
+
+def _matmul(node: Node) -> Any:
+    if isinstance(node.inputs[1], np.ndarray) and node.inputs[1].ndim == _ROWS:
+        return _linear(node, node.tensor(1).T, None)
+    return node.function(torch.matmul, node.value(0), node.value(1))
+
+
+def _linear(node: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
+    outputs, inputs = weight.shape
+    layer = nn.Linear(inputs, outputs, bias=bias is not None)
+    shift = None if bias is None else bias.reshape(-1).expand(outputs)
+    return node.module(_filled(layer, weight=weight.contiguous(), bias=shift))
+
+
+def _batch_norm(node: Node) -> Any:
+    scale, shift, mean, variance = (node.tensor(place) for place in range(1, 5))
+    layer = _NORMS[len(node.shape())](len(scale), eps=node.get("epsilon", 1e-5))
+    return node.module(_filled(layer, weight=scale, bias=shift, running_mean=mean, running_var=variance))
+
+
+def _layer_norm(node: Node) -> Any:
+    scale, shift = node.tensor(1), _optional(node, 2)
+    layer = nn.LayerNorm(tuple(scale.shape), eps=node.get("epsilon", 1e-5), bias=shift is not None)
+    return node.module(_filled(layer, weight=scale, bias=shift))
+
+
+def _max_pool(node: Node) -> Any:
+    size = node.get("kernel_shape")
+    x, padding = _padded(node, _padding(node, len(size)), float("-inf"))
+    strides, dilations = node.get("strides", [1] * len(size)), node.get("dilations", [1] * len(size))
+    ceil = bool(node.get("ceil_mode", 0))
+    layer = _MAX_POOLS[len(size)](tuple(size), tuple(strides), tuple(padding), tuple(dilations), ceil_mode=ceil)
+    return node.module(layer, x)
+
+
+def _average_pool(node: Node) -> Any:
+    size = node.get("kernel_shape")
+    pads = _padding(node, len(size))
+    if pads[: len(size)] != pads[len(size) :]:
+        raise ModelError("pads its sides differently; expected the same padding on both")
+    layer = _AVERAGE_POOLS[len(size)](
+        *(tuple(size), tuple(node.get("strides", [1] * len(size))), tuple(pads[: len(size)])),
+        ceil_mode=bool(node.get("ceil_mode", 0)),
+        count_include_pad=bool(node.get("count_include_pad", 0)),
+    )
+    return node.module(layer)
+
+
+def _global_pool(node: Node) -> Any:
+    dimensions = len(node.shape()) - 2
+    return node.module(_GLOBAL_POOLS[dimensions]((1,) * dimensions if dimensions > 1 else 1))
+
+
+def _clip(node: Node) -> Any:
+    low, high = node.get("min", None, 1), node.get("max", None, 2)
+    low, high = (-np.inf if low is None else float(low)), (np.inf if high is None else float(high))
+    if low == 0 and high in (_RELU6, np.inf):
+        return node.module(nn.ReLU6() if high == _RELU6 else nn.ReLU())
+    return node.function(torch.clamp, node.value(0), None if low == -np.inf else low, None if high == np.inf else high)
+
+
+def _mul(node: Node) -> Any:
+    """Make a product; x * sigmoid(x) is SiLU, and is quantized as one."""
+    left, right = node.value(0), node.value(1)
+    for x, other in ((left, right), (right, left)):
+        module = getattr(other, "op", "") == "call_module" and node.root.get_submodule(str(other.target))
+        if isinstance(module, nn.Sigmoid | nn.Hardsigmoid) and other.args[0] is x:
+            return node.module(nn.SiLU() if isinstance(module, nn.Sigmoid) else nn.Hardswish(), x)
+    return node.function(operator.mul, left, right)
+
+
+def _hardsigmoid(node: Node) -> Any:
+    if abs(node.get("alpha", 0.2) - 1 / 6) > 1e-4 or node.get("beta", 0.5) != 0.5:  # noqa: PLR2004  # torch's
+        raise ModelError("has a slope or a shift that torch's has not; expected alpha = 1/6, beta = 1/2")
+    return node.module(nn.Hardsigmoid())
+
+
+def _prelu(node: Node) -> Any:
+    slope = node.tensor(1).reshape(-1)
+    return node.module(_filled(nn.PReLU(len(slope)), weight=slope))
+
+
+def _softmax(kind: Any) -> Callable[[Node], Any]:
+    return lambda node: node.module(kind(dim=node.get("axis", -1)))
+
+
+def _binary(function: Any) -> Callable[[Node], Any]:
+    return lambda node: node.function(function, node.value(0), node.value(1))
+
+
+def _unary(function: Any) -> Callable[[Node], Any]:
+    return lambda node: node.function(function, node.value(0))
+
+
+def _activation(make: Callable[[Node], nn.Module]) -> Callable[[Node], Any]:
+    return lambda node: node.module(make(node))
+
+
+def _concatenated(node: Node) -> Any:
+    parts = [node.value(place) for place in range(len(node.inputs))]
+    return node.function(torch.cat, parts, node.get("axis"))
+
+
+def _reshaped(node: Node) -> Any:
+    given, wanted = node.shape(), node.get("shape", None, 1)
+    lengths = [given[place] if length == 0 else length for place, length in enumerate(wanted)]
+    if lengths[1:] == [-1] and lengths[0] == given[0]:
+        return node.function(torch.flatten, node.value(0), 1)
+    if lengths and lengths[0] == given[0] and -1 not in lengths:
+        lengths[0] = -1  # the batch
+    return node.function(torch.reshape, node.value(0), tuple(lengths))
+
+
+def _flattened(node: Node) -> Any:
+    if node.get("axis", 1) != 1:
+        raise ModelError("keeps more than the first dimension; expected axis = 1")
+    return node.module(nn.Flatten())
+
+
+def _transposed_axes(node: Node) -> Any:
+    order = node.get("perm", list(reversed(range(len(node.shape())))))
+    return node.function(torch.permute, node.value(0), tuple(order))
+
+
+def _squeezed(node: Node) -> Any:
+    axes = node.get("axes", None, 1)
+    return node.function(torch.squeeze, node.value(0), *([] if axes is None else [tuple(axes)]))
+
+
+def _unsqueezed(node: Node) -> Any:
+    axes = node.get("axes", None, 1)
+    result, rank = node.value(0), len(node.shape()) + len(axes)
+    for axis in sorted(axis % rank for axis in axes):
+        result = node.function(torch.unsqueeze, result, axis)
+    return result
+
+
+def _sliced(node: Node) -> Any:
+    starts, ends = node.get("starts", None, 1), node.get("ends", None, 2)
+    axes = node.get("axes", list(range(len(starts))), 3)
+    steps = node.get("steps", [1] * len(starts), 4)
+    if any(step < 0 for step in steps):
+        raise ModelError("walks backwards; torch has no such slice")
+    items = [slice(None)] * len(node.shape())
+    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
+        items[axis] = slice(start, None if end >= node.shape()[axis] else end, step)
+    return node.function(operator.getitem, node.value(0), tuple(items))
+
+
+def _split(node: Node) -> Any:
+    axis, sizes = node.get("axis", 0), node.get("split", None, 1)
+    if sizes is None:
+        each = -(-node.shape()[axis] // len(node.proto.output))
+        sizes = each
+    parts = node.function(torch.split, node.value(0), sizes, axis)
+    return [node.function(operator.getitem, parts, place) for place in range(len(node.proto.output))]
+
+
+def _gathered(node: Node) -> Any:
+    index, axis = node.known(1), node.get("axis", 0)
+    if index.ndim:
+        raise ModelError("picks several indices; expected one")
+    items = [slice(None)] * len(node.shape())
+    items[axis] = int(index)  # type: ignore[call-overload]
+    return node.function(operator.getitem, node.value(0), tuple(items))
+
+
+def _resized(node: Node) -> Any:
+    mode, how = node.get("mode", "nearest"), node.get("coordinate_transformation_mode", "half_pixel")
+    factors = _factors(node)
+    is_plain = all(factor == round(factor) for factor in factors)
+    if mode == "nearest" and (is_plain or (how == "asymmetric" and node.get("nearest_mode") == "floor")):
+        return node.module(nn.Upsample(scale_factor=factors, mode="nearest"))
+    if mode == "linear" and how in {"pytorch_half_pixel", "half_pixel", "align_corners"}:
+        kind = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(factors)]
+        return node.module(nn.Upsample(scale_factor=factors, mode=kind, align_corners=how == "align_corners"))
+    raise ModelError(f'resizes by "{mode}", "{how}"; expected nearest, or linear with half pixels or aligned corners')
+
+
+def _factors(node: Node) -> tuple[float, ...]:
+    """Give by how much each dimension is enlarged, from the scales, or from the sizes that newer models have."""
+    scales = node.known(2 if node.proto.op_type == "Resize" else 1)
+    if scales is not None and scales.size:
+        return tuple(float(factor) for factor in scales[2:])
+    sizes = node.known(3)
+    return tuple(length / its for length, its in zip(sizes[2:].tolist(), node.shape()[2:], strict=True))
+
+
+def _padded_tensor(node: Node) -> Any:
+    pads, mode = node.get("pads", None, 1), node.get("mode", "constant")
+    kinds = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
+    if mode not in kinds or (len(node.inputs) > 3 and node.inputs[3] is not None):  # noqa: PLR2004  # the axes
+        raise ModelError(f'pads by "{mode}", or by axes; expected constant, reflect or edge, and every axis')
+    half = len(pads) // 2
+    around = [length for place in reversed(range(half)) for length in (pads[place], pads[half + place])]
+    while len(around) > 2 and around[-2:] == [0, 0]:  # noqa: PLR2004  # one dimension's
+        around = around[:-2]
+    value = [node.get("value", 0.0, 2)] if mode == "constant" else []
+    return node.function(functional.pad, node.value(0), tuple(around), kinds[mode], *value)
+
+
+def _reduced(function: Any) -> Callable[[Node], Any]:
+    def make(node: Node) -> Any:
+        axes = node.get("axes", list(range(len(node.shape()))), 1)
+        return node.function(function, node.value(0), tuple(axes), bool(node.get("keepdims", 1)))
+
+    return make
+
+
+def _identity(node: Node) -> Any:
+    return node.value(0)
+
+
+OPERATORS: dict[str, Callable[[Node], Any]] = {
+    "Conv": _convolution,
+    "ConvTranspose": _transposed,
+    "Gemm": _gemm,
+    "MatMul": _matmul,
+    "BatchNormalization": _batch_norm,
+    "LayerNormalization": _layer_norm,
+    "MaxPool": _max_pool,
+    "AveragePool": _average_pool,
+    "GlobalAveragePool": _global_pool,
+    "Relu": _activation(lambda _: nn.ReLU()),
+    "Sigmoid": _activation(lambda _: nn.Sigmoid()),
+    "Tanh": _activation(lambda _: nn.Tanh()),
+    "HardSwish": _activation(lambda _: nn.Hardswish()),
+    "Mish": _activation(lambda _: nn.Mish()),
+    "Softplus": _activation(lambda _: nn.Softplus()),
+    "Gelu": _activation(lambda node: nn.GELU(node.get("approximate", "none"))),
+    "LeakyRelu": _activation(lambda node: nn.LeakyReLU(node.get("alpha", 0.01))),
+    "Elu": _activation(lambda node: nn.ELU(node.get("alpha", 1.0))),
+    "Selu": _activation(lambda _: nn.SELU()),
+    "Celu": _activation(lambda node: nn.CELU(node.get("alpha", 1.0))),
+    "HardSigmoid": _hardsigmoid,
+    "PRelu": _prelu,
+    "Clip": _clip,
+    "Softmax": _softmax(nn.Softmax),
+    "LogSoftmax": _softmax(nn.LogSoftmax),
+    "Add": _binary(operator.add),
+    "Sub": _binary(operator.sub),
+    "Mul": _mul,
+    "Div": _binary(operator.truediv),
+    "Pow": _binary(torch.pow),
+    "Neg": _unary(torch.neg),
+    "Sqrt": _unary(torch.sqrt),
+    "Exp": _unary(torch.exp),
+    "Log": _unary(torch.log),
+    "Abs": _unary(torch.abs),
+    "Erf": _unary(torch.erf),
+    "Concat": _concatenated,
+    "Reshape": _reshaped,
+    "Flatten": _flattened,
+    "Transpose": _transposed_axes,
+    "Squeeze": _squeezed,
+    "Unsqueeze": _unsqueezed,
+    "Slice": _sliced,
+    "Split": _split,
+    "Gather": _gathered,
+    "Resize": _resized,
+    "Upsample": _resized,
+    "Pad": _padded_tensor,
+    "ReduceMean": _reduced(torch.mean),
+    "ReduceSum": _reduced(torch.sum),
+    "ReduceMax": _reduced(torch.amax),
+    "Identity": _identity,
+    "Dropout": _identity,
+}
