@@ -81,7 +81,7 @@ class ModelResult:
     step to its wall time. A step that did not run is missing from `seconds`. `conditions` are what must be equal for
     figures of two runs to be comparable; `calibration_overlap` counts the calibration samples that are evaluation
     samples too, by content. `kernels` counts the nodes of the int8 graph by the kernel that ran. `cached` maps what was
-    taken from an earlier run to when that was computed (ISO 8601).
+    taken from an earlier run to when that was computed (ISO 8601). `training` is empty where nothing was trained.
     """
 
     quantization: dict[str, Any]
@@ -95,6 +95,7 @@ class ModelResult:
     calibration_overlap: int | None = None
     kernels: dict[str, int] = field(default_factory=dict)
     cached: dict[str, str] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:

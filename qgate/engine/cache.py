@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["Cache", "Entry"]
+__all__ = ["Cache", "Entry", "Key", "seal", "unseal"]
 
 _MAGIC = b"qgate-cache-1\n"
 _HASH_BYTES = 32
@@ -51,7 +51,7 @@ class Cache:
         """Give the entry of a key; None where there is none that is whole."""
         path = self._path(key)
         try:
-            described, blob = _unseal(path.read_bytes())
+            described, blob = unseal(path.read_bytes())
             entry = Entry(described["document"], blob, described["created"])
             if described["key"] != _plain(key):
                 return None
@@ -64,7 +64,7 @@ class Cache:
     def put(self, key: Key, document: Any, blob: bytes) -> None:
         """Store an entry whole or not at all. Raises `OSError` where the folder refuses."""
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        content = _seal({"key": key, "created": created, "document": document}, blob)
+        content = seal({"key": key, "created": created, "document": document}, blob)
         if len(content) <= self.max_bytes:
             write_atomically(self._path(key), content)
             self._evict()
@@ -100,14 +100,15 @@ def _remove(path: Path) -> None:
         path.unlink()
 
 
-def _seal(described: dict[str, Any], blob: bytes) -> bytes:
+def seal(described: dict[str, Any], blob: bytes) -> bytes:
+    """Put a JSON-able value and bytes under one checksum."""
     text = json.dumps(described).encode()
     body = len(text).to_bytes(_LENGTH_BYTES, "little") + text + blob
     return _MAGIC + hashlib.sha256(body).digest() + body
 
 
-def _unseal(content: bytes) -> tuple[dict[str, Any], bytes]:
-    """Undo `_seal`. Raises `ValueError` where a bit is not as it was."""
+def unseal(content: bytes) -> tuple[dict[str, Any], bytes]:
+    """Undo `seal`. Raises `ValueError` where a bit is not as it was."""
     begin = len(_MAGIC) + _HASH_BYTES
     body = content[begin:]
     if content[:begin] != _MAGIC + hashlib.sha256(body).digest():

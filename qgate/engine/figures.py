@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from qgate.protocols import Metric
 
-__all__ = ["Comparison", "size_figures"]
+__all__ = ["Comparison", "gained", "size_figures"]
 
 _GROUPS = 100
 
@@ -51,7 +51,11 @@ class Comparison:
         limited = [
             {"where": where, "support": self._support(where), **self._with_spread(where)} for where in limited_slices
         ]
-        return {**self._with_spread(None), "slices": slices, "limited_slices": limited}
+        return {**self.overall(), "slices": slices, "limited_slices": limited}
+
+    def overall(self) -> Figures:
+        """Give the figures of the whole metric, with intervals."""
+        return self._with_spread(None)
 
     def _slice(self, where: Where) -> Figures:
         return {**self._point(where), "support": self._support(where)}
@@ -100,6 +104,22 @@ class Comparison:
 
     def _drop(self, before: Any, after: Any) -> Any:
         return before - after if self.baseline.higher_is_better else after - before
+
+
+def gained(before: Comparison, between: Comparison) -> Figures:
+    """Give what training bought: the untrained model's `value` and `drop`, and the paired `gain` over it.
+
+    `before` compares float32 with the untrained model, `between` that with the trained one.
+    """
+    lost, regained = before.overall(), between.overall()
+    interval = regained["drop_interval"]
+    return {
+        "value": lost["candidate"],
+        "drop": lost["drop"],
+        "drop_interval": lost["drop_interval"],
+        "gain": 0.0 - regained["drop"],
+        "gain_interval": None if interval is None else (0.0 - interval[1], 0.0 - interval[0]),
+    }
 
 
 def size_figures(float_bytes: int, int8_bytes: int) -> Figures:
