@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from qgate.protocols import Metric
 
-__all__ = ["Comparison", "gained", "size_figures"]
+__all__ = ["Comparison", "size_figures"]
 
 _GROUPS = 100
 
@@ -104,22 +104,6 @@ class Comparison:
 
     def _drop(self, before: Any, after: Any) -> Any:
         return before - after if self.baseline.higher_is_better else after - before
-
-
-def gained(before: Comparison, between: Comparison) -> Figures:
-    """Give what training bought: the untrained model's `value` and `drop`, and the paired `gain` over it.
-
-    `before` compares float32 with the untrained model, `between` that with the trained one.
-    """
-    lost, regained = before.overall(), between.overall()
-    interval = regained["drop_interval"]
-    return {
-        "value": lost["candidate"],
-        "drop": lost["drop"],
-        "drop_interval": lost["drop_interval"],
-        "gain": 0.0 - regained["drop"],
-        "gain_interval": None if interval is None else (0.0 - interval[1], 0.0 - interval[0]),
-    }
 
 
 def size_figures(float_bytes: int, int8_bytes: int) -> Figures:

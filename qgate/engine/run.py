@@ -18,7 +18,7 @@ from qgate.engine.evaluate import brief, evaluate
 from qgate.engine.explain import kernels, slowest
 from qgate.engine.fallback.find import Case, Fallback, find_fallback
 from qgate.engine.fallback.search import Candidate
-from qgate.engine.figures import Comparison, gained, size_figures
+from qgate.engine.figures import Comparison, size_figures
 from qgate.engine.heldout import hold_out
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
@@ -28,6 +28,7 @@ from qgate.engine.regression import with_regressions
 from qgate.engine.reuse import Reuse, relevant
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
+from qgate.engine.training.bought import gained, untrained_status
 from qgate.engine.training.processes import ALONE
 from qgate.engine.training.train import help_training
 from qgate.errors import DataError, QGateError
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     import torch
 
     from qgate.blessed import Entry
-    from qgate.config.model import GateConfig, ModelConfig, ThresholdConfig
+    from qgate.config.model import GateConfig, ModelConfig
     from qgate.engine.artifact import Encoded
     from qgate.engine.evaluate import Arms, Modules, Watcher
     from qgate.engine.load import Inputs
@@ -346,22 +347,36 @@ class Run:
         self.num_evaluation_samples = len(inputs.evaluation)
         self.conditions = self._conditions(digest([fingerprints, targets]))
         with self.clock.step("metrics"):
-            for name in metrics["int8"]:
-                self.metrics[name] = self._compare(self.model.thresholds[name], metrics)
+            self.metrics.update(self._figures(metrics, "int8"))
+            if "ptq" in metrics:
+                self._value_training(metrics)
 
     def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:  # noqa: ARG002  # `selftest` asks
         names = [name for name in self.model.thresholds if name in self.registry.metrics]
         return {name: self.registry.metrics.get(name)(class_names) for name in names}
 
-    def _compare(self, table: ThresholdConfig, metrics: dict[str, dict[str, Metric]]) -> dict[str, Any]:
-        float32, int8 = (metrics[arm][table.metric] for arm in ("float32", "int8"))
-        settings = self.config.qgate
-        said = (self.num_evaluation_samples, settings.confidence, settings.seed)
-        figures = Comparison(float32, int8, *said).figures([item.where for item in table.slices if item.where])
-        if "ptq" in metrics:
-            ptq = metrics["ptq"][table.metric]
-            figures["ptq"] = gained(Comparison(float32, ptq, *said), Comparison(ptq, int8, *said))
-        return figures
+    def _compare(self, name: str, baseline: Mapping[str, Metric], candidate: Mapping[str, Metric]) -> Comparison:
+        said = (self.num_evaluation_samples, self.config.qgate.confidence, self.config.qgate.seed)
+        return Comparison(baseline[name], candidate[name], *said)
+
+    def _figures(self, metrics: Mapping[str, Mapping[str, Metric]], arm: str) -> dict[str, dict[str, Any]]:
+        """Give the figures of an arm, held against float32."""
+        limited = {
+            name: [item.where for item in self.model.thresholds[name].slices if item.where] for name in metrics[arm]
+        }
+        return {
+            name: self._compare(name, metrics["float32"], metrics[arm]).figures(slices)
+            for name, slices in limited.items()
+        }
+
+    def _value_training(self, metrics: Mapping[str, Mapping[str, Metric]]) -> None:
+        """Note what training bought, and whether the limits hold without it."""
+        untrained = self._figures(metrics, "ptq")
+        for name, figures in untrained.items():
+            bought = gained(figures, self._compare(name, metrics["ptq"], metrics["int8"]))
+            self.metrics[name] = {**self.metrics[name], "ptq": bought}
+        status = untrained_status(self.model.limit_tables, untrained, self.num_evaluation_samples)
+        self.training = {**self.training, "untrained_status": status}
 
     def _conditions(self, data_sha256: str) -> dict[str, Any]:
         evaluator = {"loader": self.model.loader, **evaluator_settings(self.model.options)}

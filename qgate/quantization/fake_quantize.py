@@ -28,7 +28,7 @@ class Student(torch.nn.Module):
     """A calibrated graph, fake-quantized, with its weights and the scales of its activations as parameters.
 
     Parameters are relative: a weight is trained as a share of the greatest in its output channel, any other as a share
-    of its tensor's, a scale as a share of what calibration found. So one learning rate fits layers of any magnitude.
+    of its tensor's, a scale as one of what calibration found. So one learning rate fits layers of any magnitude.
     Weights are quantized by their observers' scales, found anew each time, which is what conversion does. Batch norms
     are those of the calibrated graph: folded into layers, or with the statistics that they have.
 
@@ -96,13 +96,16 @@ class Student(torch.nn.Module):
             yield name, unit * value
 
     def _unit(self, name: str, value: torch.Tensor) -> torch.Tensor:
-        whole = value.abs().max() if value.numel() else value.new_ones(())
-        whole = torch.where(whole > 0, whole, torch.ones_like(whole))
-        if name not in self._layers:
-            return whole
-        axis = int(getattr(self._layers[name](), "ch_axis", 0))
-        greatest = value.abs().amax([each for each in range(value.ndim) if each != axis], keepdim=True)
-        return torch.where(greatest > 0, greatest, whole)
+        """Give the power of two below the greatest value, of each output channel where it is a layer's weight.
+
+        By powers of two nothing is rounded: before a step is taken, the graph is bit for bit the calibrated one.
+        """
+        greatest = value.abs().amax() if value.numel() else value.new_ones(())
+        if name in self._layers:
+            axis = int(getattr(self._layers[name](), "ch_axis", 0))
+            by_channel = value.abs().amax([each for each in range(value.ndim) if each != axis], keepdim=True)
+            greatest = torch.where(by_channel > 0, by_channel, greatest)
+        return torch.exp2(torch.floor(torch.log2(torch.where(greatest > 0, greatest, 1.0))))
 
 
 def _called(graph: torch.fx.GraphModule) -> Iterator[tuple[str, torch.nn.Module]]:

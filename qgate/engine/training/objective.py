@@ -26,6 +26,7 @@ class Objective:
 
     def __init__(self, loaded: LoadedModel, config: TrainingConfig, teacher: Teacher) -> None:
         self.is_supervised = config.loss == "supervised"
+        self.maps = teacher.watched
         self._teacher = teacher
         self._distance = loaded.distillation_loss or relative_error
         self._supervised = loaded.supervised_loss

@@ -80,7 +80,7 @@ class Processes:
             return student
         from torch.nn.parallel import DistributedDataParallel
 
-        return DistributedDataParallel(student, broadcast_buffers=False)
+        return DistributedDataParallel(student, forward_sync_buffers=False)
 
     def share(self, batch: list[int]) -> list[int]:
         """Give this process's samples of a batch."""

@@ -65,12 +65,12 @@ class Lesson:
         Raises `DataError`, `ModelError`, `QuantizationError`, `ArtifactError`.
         """
         config = self.model.quantization.training
-        division = self._divide()
+        division = self.divided()
         state = checkpoint.load() if checkpoint else None
         self._tell(observed, division, state)
         resumed = len(state.curve) - 1 if state else 0
         with _threads(self.processes):
-            training = self._training(observed, division)
+            training = self.training(observed, division)
             with clock.step("train", config.epochs * training.steps) as progress:
                 final = training.run(state, progress, checkpoint.save if checkpoint else _forget)
         training.student.take(final.best)
@@ -86,7 +86,7 @@ class Lesson:
         take_ranges(observed, known["ranges"])
         state = unpacked_state(document["state"], self.processes.shared()) if document["state"] else None
         with _threads(self.processes):
-            self._training(observed, Division(**known["division"])).run(state, progress, _forget)
+            self.training(observed, Division(**known["division"])).run(state, progress, _forget)
 
     def _tell(self, observed: torch.fx.GraphModule, division: Division, state: State | None) -> None:
         """Tell the other processes what to start from."""
@@ -101,19 +101,21 @@ class Lesson:
         if state:
             self.processes.shared(content)
 
-    def _divide(self) -> Division:
+    def divided(self) -> Division:
+        """Divide the training data. Raises `DataError`."""
         split = self.model.data.train
         assert split is not None  # noqa: S101  # the configuration demands it
         share = self.model.quantization.training.validation_share
         return divide_training(self._dataset, self.judged, share, self.seed, split.place)
 
-    def _training(self, observed: torch.fx.GraphModule, division: Division) -> Training:
+    def training(self, observed: torch.fx.GraphModule, division: Division) -> Training:
+        """Prepare the loop. Raises `QuantizationError`."""
         config, loaded = self.model.quantization.training, self.inputs.loaded
         device = choose_device(self.model)
         recipe, backend_config = self.plan.recipe, self.plan.backend_config
         teacher = Teacher(loaded.module, recipe, backend_config, loaded.example_inputs, config.feature_maps)
         student = Student(observed, teacher.watched).to(device)
-        if not student.names:
+        if all(map(student.is_scale, student.names)):
             raise QuantizationError(
                 'the model has no parameter that could be trained; quantize it with approach = "ptq"'
             )
