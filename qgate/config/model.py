@@ -88,7 +88,7 @@ class FallbackConfig:
 class TrainingConfig:
     """The `[models.X.quantization.training]` table, for `approach = "qat"`.
 
-    Learning rates are relative: 0.001 is a thousandth of the greatest weight of a channel. The rate rises over
+    The learning rate is relative: at 0.001, a step moves a weight by up to a thousandth of its channel's greatest. The rate rises over
     `warmup_epochs` and falls to zero by a cosine. Scales of activations are learned in the first `observer_epochs`.
     `feature_maps` are patterns of module names; `augment` is what the loader makes of the table of that name.
     """
@@ -98,7 +98,7 @@ class TrainingConfig:
     loss: TrainingLoss = "distillation"
     feature_maps: tuple[str, ...] = ()
     optimizer: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = field(default=0.001, metadata={"exclusiveMinimum": 0})
+    learning_rate: float = field(default=0.0001, metadata={"exclusiveMinimum": 0})
     weight_decay: float = field(default=0.0, metadata={"minimum": 0})
     warmup_epochs: float = field(default=1.0, metadata={"minimum": 0})
     gradient_clipping: float = field(default=1.0, metadata={"exclusiveMinimum": 0})
@@ -107,6 +107,7 @@ class TrainingConfig:
     validation_share: float = field(default=0.2, metadata={"exclusiveMinimum": 0, "maximum": 0.5})
     device: Literal["auto", "cpu", "cuda"] = "auto"
     augment: Any = None
+    place: Place | None = None
 
 
 @dataclass(frozen=True)

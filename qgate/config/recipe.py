@@ -39,11 +39,15 @@ def bind_recipe(table: Cursor) -> QuantizationConfig:
         activation=_bind_observer(activation, QuantizationConfig.activation, ACTIVATION_KEYS),
         weight=_bind_observer(weight, QuantizationConfig.weight, WEIGHT_KEYS),
         reduce_range=bind_key(activation, REDUCE_RANGE),
-        training=bind_table(table.table("training"), TrainingConfig, others=("augment",), augment=None),
+        training=_bind_training(table.table("training")),
     )
     if recipe.approach == "qat":
         _check_trained(table, recipe)
     return recipe
+
+
+def _bind_training(table: Cursor) -> TrainingConfig:
+    return bind_table(expect_table(table), TrainingConfig, others=("augment",), augment=None, place=table.place)
 
 
 def _check_trained(table: Cursor, recipe: QuantizationConfig) -> None:

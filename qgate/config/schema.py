@@ -69,7 +69,7 @@ def _quantization() -> dict[str, Any]:
     elsewhere = ("place", "activation", "weight", "reduce_range", "training")
     table = _table(key for key in keys_of(QuantizationConfig) if key.name not in elsewhere)
     activation = _object({"observer": _STRING, REDUCE_RANGE.name: _key(REDUCE_RANGE)}, closed=False)
-    training = _table(key for key in keys_of(TrainingConfig) if key.name != "augment")
+    training = _table(key for key in keys_of(TrainingConfig) if key.name not in ("augment", "place"))
     training["properties"]["augment"] = _object({}, closed=False)
     weight = _object({"observer": _STRING}, closed=False)
     table["properties"] |= {"activation": activation, "weight": weight, "training": training}

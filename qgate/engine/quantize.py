@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from qgate.config.model import ModelConfig
+    from qgate.config.model import ModelConfig, TrainingConfig
     from qgate.engine.load import Inputs
     from qgate.engine.progress import StepClock
     from qgate.plugins import Registry
@@ -87,7 +87,7 @@ def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -
     """Give the recipe as it was resolved, JSON-able, for results and artifact."""
     said = config.quantization
     fallback = {"fallback": {"max_layers": said.fallback.max_layers}} if said.fallback.max_layers else {}
-    training = {"training": json.loads(json.dumps(asdict(said.training)))} if said.approach == "qat" else {}
+    training = {"training": _plain(said.training)} if said.approach == "qat" else {}
     return {
         "approach": said.approach,
         "backend": said.backend,
@@ -105,6 +105,13 @@ def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -
         **fallback,
         **training,
     }
+
+
+def _plain(training: TrainingConfig) -> dict[str, Any]:
+    """Give a training's settings as JSON gives them back."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(replace(training, place=None))))
+    del settings["place"]
+    return settings
 
 
 def with_ignored(config: ModelConfig, names: Sequence[str]) -> ModelConfig:

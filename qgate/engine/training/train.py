@@ -176,7 +176,8 @@ def trained_on(model: ModelConfig, inputs: Inputs, processes: Processes) -> list
 
 def check_trainable(model: ModelConfig, inputs: Inputs) -> None:
     """Raise `ConfigError` where the model's training cannot start: its loss, or its device, is not there."""
-    training, place = model.quantization.training, model.quantization.place
+    training = model.quantization.training
+    place = training.place or model.quantization.place
     if training.loss == "supervised" and inputs.loaded.supervised_loss is None:
         raise ConfigError(
             f'[models.{model.name}.quantization.training] loss = "supervised", but loader "{model.loader}" gives no '
@@ -189,7 +190,8 @@ def check_trainable(model: ModelConfig, inputs: Inputs) -> None:
 
 def choose_device(model: ModelConfig) -> torch.device:
     """Give the device to train on. Raises `ConfigError` where the one that is named is not there."""
-    wanted, place = model.quantization.training.device, model.quantization.place
+    training = model.quantization.training
+    wanted, place = training.device, training.place or model.quantization.place
     has_cuda = torch.cuda.is_available()
     if wanted == "cuda" and not has_cuda:
         raise ConfigError(
