@@ -88,9 +88,10 @@ class FallbackConfig:
 class TrainingConfig:
     """The `[models.X.quantization.training]` table, for `approach = "qat"`.
 
-    The learning rate is relative: at 0.001, a step moves a weight by up to a thousandth of its channel's greatest. The rate rises over
-    `warmup_epochs` and falls to zero by a cosine. Scales of activations are learned in the first `observer_epochs`.
-    `feature_maps` are patterns of module names; `augment` is what the loader makes of the table of that name.
+    The learning rate is relative: at 0.001, a step moves a weight by up to a thousandth of its channel's greatest. It
+    rises over `warmup_epochs` and falls to zero by a cosine. Scales of activations are learned in the first
+    `observer_epochs`. `feature_maps` are patterns of module names; `augment` is what the loader makes of the table of
+    that name.
     """
 
     epochs: int = field(default=8, metadata={"minimum": 1})

@@ -7,7 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
@@ -132,10 +132,15 @@ class Gate:
 
     def help(self) -> None:
         """Train along with rank 0 of `processes`, whatever models it trains, and write nothing. Raises `QGateError`."""
+        from qgate.engine.state import torch_state
+        from qgate.engine.training.train import help_training
+
         assert self.processes is not None  # noqa: S101  # there is somebody to help
+        seed, threads = self.config.qgate.seed, self.config.qgate.num_threads
         while order := self.processes.next_order():
             model = self._model(order["model"])
-            self._new_run(model, None).helped(partial(self._open, model))
+            with torch_state(seed=seed, num_threads=threads):
+                help_training(model, self.registry, self._open(model), seed, self.processes)
 
     def writing_to(self, folder: Path, cache: Path | None = None) -> Gate:
         """Give a gate of the same models and data that writes into `folder`, and to a `cache` of its own or to ours."""

@@ -18,7 +18,7 @@ from qgate.engine.evaluate import brief, evaluate
 from qgate.engine.explain import kernels, slowest
 from qgate.engine.fallback.find import Case, Fallback, find_fallback
 from qgate.engine.fallback.search import Candidate
-from qgate.engine.figures import Comparison, size_figures
+from qgate.engine.figures import Evaluated, size_figures
 from qgate.engine.heldout import hold_out
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
@@ -28,9 +28,8 @@ from qgate.engine.regression import with_regressions
 from qgate.engine.reuse import Reuse, relevant
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
-from qgate.engine.training.bought import gained, untrained_status
+from qgate.engine.training.bought import with_gains
 from qgate.engine.training.processes import ALONE
-from qgate.engine.training.train import help_training
 from qgate.errors import DataError, QGateError
 from qgate.quantization.float_forms import float_forms
 from qgate.results import Artifact, ModelResult
@@ -52,7 +51,6 @@ if TYPE_CHECKING:
     from qgate.engine.training.processes import Processes
     from qgate.plugins import Registry
     from qgate.protocols import LoadedModel, Metric
-    from qgate.quantization.prepare import Recipe
 
 __all__ = ["Run"]
 
@@ -138,12 +136,6 @@ class Run:
             chosen = self._choose_calibration(inputs)
             evaluation = fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
             return self._produce(self._case(inputs, chosen, evaluation, output))
-
-    def helped(self, open_inputs: Callable[[], Inputs]) -> None:
-        """Train along with rank 0 of `processes`, and keep nothing. Raises `QGateError`."""
-        with self._torch_state():
-            inputs = open_inputs()
-            help_training(self.model, self.registry, inputs, self.config.qgate.seed, self.processes)
 
     def _torch_state(self) -> Any:
         return torch_state(seed=self.config.qgate.seed, num_threads=self.config.qgate.num_threads)
@@ -297,7 +289,7 @@ class Run:
             return None
         untrained = replace(case, model=without_training(self.model), artifact=case.artifact.with_suffix(".ptq.pt"))
         encoded, recipe = self.reuse.quantized(untrained.model, case.inputs, case.chosen, self.clock)
-        self._write(untrained, encoded, self._described(untrained, recipe))
+        self._write(untrained, encoded, describe(untrained.model, recipe, len(case.chosen), self.config.qgate.seed))
         return untrained
 
     def _write_artifact(self, case: Case, model: ModelConfig, fallback: dict[str, Any] | None = None) -> Artifact:
@@ -306,13 +298,10 @@ class Run:
             encoded, recipe, self.training = self.reuse.trained(case, self.clock, self.processes)
         else:
             encoded, recipe = self.reuse.quantized(model, case.inputs, case.chosen, self.clock)
-        self.quantization = self._described(replace(case, model=model), recipe)
+        self.quantization = describe(model, recipe, len(case.chosen), self.config.qgate.seed)
         if fallback:
             self.quantization["fallback"] = fallback
         return self._write(case, encoded, self.quantization)
-
-    def _described(self, case: Case, recipe: Recipe) -> dict[str, Any]:
-        return describe(case.model, recipe, len(case.chosen), self.config.qgate.seed)
 
     def _write(self, case: Case, encoded: Encoded, quantization: dict[str, Any]) -> Artifact:
         inputs, path = case.inputs, case.artifact
@@ -347,36 +336,17 @@ class Run:
         self.num_evaluation_samples = len(inputs.evaluation)
         self.conditions = self._conditions(digest([fingerprints, targets]))
         with self.clock.step("metrics"):
-            self.metrics.update(self._figures(metrics, "int8"))
+            said = (self.num_evaluation_samples, self.config.qgate.confidence, self.config.qgate.seed)
+            evaluated = Evaluated(metrics, self.model.thresholds, *said)
+            figures = evaluated.figures("int8")
             if "ptq" in metrics:
-                self._value_training(metrics)
+                figures, status = with_gains(figures, evaluated, self.model.limit_tables)
+                self.training = {**self.training, "untrained_status": status}
+            self.metrics.update(figures)
 
     def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:  # noqa: ARG002  # `selftest` asks
         names = [name for name in self.model.thresholds if name in self.registry.metrics]
         return {name: self.registry.metrics.get(name)(class_names) for name in names}
-
-    def _compare(self, name: str, baseline: Mapping[str, Metric], candidate: Mapping[str, Metric]) -> Comparison:
-        said = (self.num_evaluation_samples, self.config.qgate.confidence, self.config.qgate.seed)
-        return Comparison(baseline[name], candidate[name], *said)
-
-    def _figures(self, metrics: Mapping[str, Mapping[str, Metric]], arm: str) -> dict[str, dict[str, Any]]:
-        """Give the figures of an arm, held against float32."""
-        limited = {
-            name: [item.where for item in self.model.thresholds[name].slices if item.where] for name in metrics[arm]
-        }
-        return {
-            name: self._compare(name, metrics["float32"], metrics[arm]).figures(slices)
-            for name, slices in limited.items()
-        }
-
-    def _value_training(self, metrics: Mapping[str, Mapping[str, Metric]]) -> None:
-        """Note what training bought, and whether the limits hold without it."""
-        untrained = self._figures(metrics, "ptq")
-        for name, figures in untrained.items():
-            bought = gained(figures, self._compare(name, metrics["ptq"], metrics["int8"]))
-            self.metrics[name] = {**self.metrics[name], "ptq": bought}
-        status = untrained_status(self.model.limit_tables, untrained, self.num_evaluation_samples)
-        self.training = {**self.training, "untrained_status": status}
 
     def _conditions(self, data_sha256: str) -> dict[str, Any]:
         evaluator = {"loader": self.model.loader, **evaluator_settings(self.model.options)}

@@ -11,15 +11,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from qgate.config.model import ThresholdConfig
-    from qgate.engine.figures import Comparison, Figures
+    from qgate.engine.figures import Comparison, Evaluated, Figures
     from qgate.results import Status
 
-__all__ = ["gained", "untrained_status"]
+__all__ = ["with_gains"]
 
 _SEVERITY: tuple[Status, ...] = ("error", "failed", "inconclusive", "passed")
 
 
-def gained(untrained: Figures, between: Comparison) -> dict[str, Any]:
+def with_gains(
+    figures: Mapping[str, Figures], evaluated: Evaluated, tables: Iterable[ThresholdConfig]
+) -> tuple[dict[str, Figures], Status | None]:
+    """Add to the trained model's figures what training gained, and give how the untrained one would be judged.
+
+    That is the worst verdict on limits of accuracy but for those about blessed results; None where there are none.
+    """
+    untrained = evaluated.figures("ptq")
+    gains = {name: _gain(untrained[name], evaluated.compared(name, "ptq", "int8")) for name in untrained}
+    status = _untrained_status(tables, untrained, evaluated.num_samples)
+    return {name: {**found, "ptq": gains[name]} for name, found in figures.items()}, status
+
+
+def _gain(untrained: Figures, between: Comparison) -> dict[str, Any]:
     """Give the untrained model's `value` and its drop from float32, and the trained one's paired `gain` over it.
 
     `between` compares the untrained model with the trained one.
@@ -35,10 +48,9 @@ def gained(untrained: Figures, between: Comparison) -> dict[str, Any]:
     }
 
 
-def untrained_status(
+def _untrained_status(
     tables: Iterable[ThresholdConfig], untrained: Mapping[str, Figures], num_samples: int
 ) -> Status | None:
-    """Give the worst verdict of the untrained model on the limits of accuracy that are not about blessed results."""
     limits = [
         replace(table, limits={name: value for name, value in table.limits.items() if name != "max_regression"})
         for table in tables
