@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["Training"]
 
 _VALIDATION = 2**31  # in the place of an epoch's number, it seeds the validation's batches: the same in each epoch
+_SCALES_RATE = 10  # times that of weights: all values of a tensor agree on a scale, and it may have far to go
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ class Training:
         rate *= 0.5 * (1 + math.cos(math.pi * step / steps))
         weights, scales = optimizer.param_groups
         weights["lr"] = rate
-        scales["lr"] = rate if epoch <= self.config.observer_epochs else 0.0
+        scales["lr"] = _SCALES_RATE * rate if epoch <= self.config.observer_epochs else 0.0
 
     def _checked(self, loss: torch.Tensor, where: str) -> float:
         """Give a loss added up over all processes, so that all of them stop where it is not finite."""
