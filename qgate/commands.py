@@ -12,7 +12,7 @@ from qgate.errors import ArtifactError, ConfigError, QGateError, ResultsError
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -36,7 +36,10 @@ def check(options: argparse.Namespace) -> int:
     with _others_off_stdout(options.json):
         gate = _open(options.config, models=options.model, timing=not options.no_timing)
         reports = _reports(options, gate.registry)
-        _run(gate)
+        with _training_together(gate) as is_first:
+            if not is_first:
+                return 0
+            _run(gate)
     result = gate.result()
     try:
         gate.save(result)
@@ -300,6 +303,22 @@ def _run(gate: Gate) -> None:
     with progress_on(sys.stderr) as progress:
         for model in gate.models:
             gate.run(model.name, progress(model.name))
+
+
+@contextlib.contextmanager
+def _training_together(gate: Gate) -> Iterator[bool]:
+    """Let the processes that `torchrun` has started train together; give whether this is the one that does the rest."""
+    from qgate.engine.training.processes import Processes
+
+    processes = gate.processes = Processes.from_environment()
+    try:
+        if processes.rank:
+            gate.help()
+        yield processes.rank == 0
+        if processes.rank == 0 and processes.size > 1:
+            processes.order()
+    finally:
+        processes.close()
 
 
 def _reports(options: argparse.Namespace, registry: Registry) -> list[Report]:

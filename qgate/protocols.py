@@ -64,6 +64,14 @@ class LoadedModel:
     `source_sha256` identifies the weights; `input_description` is JSON-able and travels in the artifact,
     for those who deploy it. `class_names` may be empty where the task has no classes. Where the module's one input is
     made of bytes, each times the same factor, `byte_scale` is that factor: the int8 model then takes the bytes, too.
+
+    Three more serve `approach = "qat"`, and all may be left out. `augment` makes a training batch of samples: the
+    module's inputs, and targets as `supervised_loss` takes them; it draws from the generator alone, so that a training
+    can be repeated, and its options are the loader's `Augmentation`, None without one. Without it, samples are
+    preprocessed as in evaluation and concatenated, and targets are a list of theirs. `supervised_loss` maps raw outputs
+    of a batch and its targets, `distillation_loss` the raw outputs of the model in training and of float32, to a tensor
+    without dimensions, a mean over the batch. Without the latter, it is the squared error as a share of float32's
+    variance.
     """
 
     module: torch.nn.Module
@@ -83,7 +91,8 @@ class Loader(Protocol):
     """Loads float32 models.
 
     `Options` is a frozen dataclass: the keys that `[models.X]` takes beyond the core's own.
-    A field of type `Path` is resolved against the folder of `qgate.toml`.
+    A field of type `Path` is resolved against the folder of `qgate.toml`. A loader whose models `augment` may have a
+    second such class, `Augmentation`: the keys of `[models.X.quantization.training] augment`, each with a default.
     """
 
     name: ClassVar[str]

@@ -90,7 +90,8 @@ class ModelResult:
     step to its wall time. A step that did not run is missing from `seconds`. `conditions` are what must be equal for
     figures of two runs to be comparable; `calibration_overlap` counts the calibration samples that are evaluation
     samples too, by content. `kernels` counts the nodes of the int8 graph by the kernel that ran. `cached` maps what was
-    taken from an earlier run to when that was computed (ISO 8601). `details` is None where none were kept.
+    taken from an earlier run to when that was computed (ISO 8601). `details` is None where none were kept, `training`
+    empty where nothing was trained.
     """
 
     quantization: dict[str, Any]
@@ -105,6 +106,7 @@ class ModelResult:
     kernels: dict[str, int] = field(default_factory=dict)
     cached: dict[str, str] = field(default_factory=dict)
     details: DetailsFile | None = None
+    training: dict[str, Any] = field(default_factory=dict)
 
     @property
     def passed(self) -> bool:

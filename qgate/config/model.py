@@ -15,6 +15,7 @@ SCHEMA_VERSION = 1
 CORE_METRICS = ("size_reduction", "speedup")
 
 WeightRounding = Literal["nearest", "gptq"]
+TrainingLoss = Literal["distillation", "supervised"]
 BaselineForm = Literal["eager", "channels_last", "frozen", "fastest"]
 
 
@@ -89,6 +90,33 @@ class FallbackConfig:
 
 
 @dataclass(frozen=True)
+class TrainingConfig:
+    """The `[models.X.quantization.training]` table, for `approach = "qat"`.
+
+    The learning rate is relative: at 0.001, a step moves a weight by up to a thousandth of its channel's greatest. It
+    rises over `warmup_epochs` and falls to zero by a cosine. Scales of activations are learned in the first
+    `observer_epochs`. `feature_maps` are patterns of module names; `augment` is what the loader makes of the table of
+    that name.
+    """
+
+    epochs: int = field(default=8, metadata={"minimum": 1})
+    batch_size: int = field(default=8, metadata={"minimum": 1})
+    loss: TrainingLoss = "distillation"
+    feature_maps: tuple[str, ...] = ()
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = field(default=0.0001, metadata={"exclusiveMinimum": 0})
+    weight_decay: float = field(default=0.0, metadata={"minimum": 0})
+    warmup_epochs: float = field(default=1.0, metadata={"minimum": 0})
+    gradient_clipping: float = field(default=1.0, metadata={"exclusiveMinimum": 0})
+    ema_decay: float = field(default=0.95, metadata={"minimum": 0, "exclusiveMaximum": 1})
+    observer_epochs: int = field(default=4, metadata={"minimum": 0})
+    validation_share: float = field(default=0.2, metadata={"exclusiveMinimum": 0, "maximum": 0.5})
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    augment: Any = None
+    place: Place | None = None
+
+
+@dataclass(frozen=True)
 class QuantizationConfig:
     """The `[models.X.quantization]` table.
 
@@ -110,6 +138,7 @@ class QuantizationConfig:
     ignored_scope: tuple[str, ...] = ()
     non_traceable: tuple[str, ...] = ()
     fallback: FallbackConfig = FallbackConfig()
+    training: TrainingConfig = TrainingConfig()
 
 
 @dataclass(frozen=True)

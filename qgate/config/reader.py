@@ -13,11 +13,12 @@ from qgate.config.model import (
     DataConfig,
     GateConfig,
     ModelConfig,
+    QuantizationConfig,
     Settings,
     SplitConfig,
     TimingConfig,
 )
-from qgate.config.recipe import bind_recipe, check_recipe, choose
+from qgate.config.recipe import bind_augmentation, bind_recipe, check_recipe, choose
 from qgate.config.thresholds import bind_thresholds
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from qgate.config.document import Cursor, Document
     from qgate.plugins import Registry
+    from qgate.protocols import Loader
 
 MODEL_NAME = r"\w[\w.+-]*"  # part of test names and of file names
 MODEL_KEYS = ("loader", "data", "quantization", "timing", "thresholds")
@@ -77,17 +79,26 @@ def _model_tables(root: Cursor) -> dict[str, Cursor]:
 
 def _bind_model(name: str, table: Cursor, registry: Registry) -> ModelConfig:
     loader = bind_key(expect_table(table), Key("loader", str))
-    options: Any = bind_table(table, choose(table, "loader", loader, registry.loaders).Options, others=MODEL_KEYS)
+    kind = choose(table, "loader", loader, registry.loaders)
+    options: Any = bind_table(table, kind.Options, others=MODEL_KEYS)
+    data = _bind_data(table, registry)
     return ModelConfig(
         name=name,
         loader=loader,
         options=options,
-        data=_bind_data(table, registry),
-        quantization=bind_recipe(table.table("quantization")),
+        data=data,
+        quantization=_bind_quantization(table.table("quantization"), kind, data),
         timing=bind_table(table.table("timing"), TimingConfig),
         thresholds=bind_thresholds(table.table("thresholds"), registry.metrics),
         place=table.place,
     )
+
+
+def _bind_quantization(table: Cursor, loader: type[Loader], data: DataConfig) -> QuantizationConfig:
+    recipe = bind_recipe(table)
+    if recipe.approach == "qat" and data.train is None:
+        raise table.error('approach = "qat" needs data to train on: add train = { ... } to [models.X.data]', "approach")
+    return replace(recipe, training=bind_augmentation(table.table("training"), loader, recipe.training))
 
 
 def _bind_data(model: Cursor, registry: Registry) -> DataConfig:

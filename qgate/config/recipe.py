@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from qgate.config.binder import Key, bind_key, bind_keys, bind_table, expect_table, options_of
-from qgate.config.model import ObserverConfig, QuantizationConfig
+from qgate.config.model import ObserverConfig, QuantizationConfig, TrainingConfig
 from qgate.errors import PluginError
 
 if TYPE_CHECKING:
@@ -34,15 +34,40 @@ def bind_recipe(table: Cursor) -> QuantizationConfig:
     recipe = bind_table(
         table,
         QuantizationConfig,
-        others=("activation", "weight"),
+        others=("activation", "weight", "training"),
         place=table.place,
         activation=_bind_observer(activation, QuantizationConfig.activation, ACTIVATION_KEYS),
         weight=_bind_observer(weight, QuantizationConfig.weight, WEIGHT_KEYS),
         reduce_range=bind_key(activation, REDUCE_RANGE),
+        training=_bind_training(table.table("training")),
     )
     if recipe.approach == "qat":
-        raise table.error('approach = "qat" is not implemented yet; use "ptq"', "approach")
+        _check_trained(table, recipe)
     return recipe
+
+
+def _bind_training(table: Cursor) -> TrainingConfig:
+    return bind_table(expect_table(table), TrainingConfig, others=("augment",), augment=None, place=table.place)
+
+
+def _check_trained(table: Cursor, recipe: QuantizationConfig) -> None:
+    """Refuse what a trained graph has no use for: corrections hold it against weights that it has left behind."""
+    for key in ("weight_rounding", "bias_correction", "fallback"):
+        if getattr(recipe, key) != getattr(QuantizationConfig, key):
+            raise table.error(f'{key} is for approach = "ptq": training does its work; remove it', key)
+
+
+def bind_augmentation(table: Cursor, loader: type[Any], training: TrainingConfig) -> TrainingConfig:
+    """Make a loader's `Augmentation` of the table `augment`, of its defaults where there is none.
+
+    Raises `ConfigError` where there is one and the loader has no use for it.
+    """
+    options = getattr(loader, "Augmentation", None)
+    if options is not None:
+        return replace(training, augment=bind_table(table.table("augment"), options))
+    if "augment" in table.value:
+        raise table.error(f'loader "{loader.name}" has no options for "augment"', "augment")
+    return training
 
 
 def check_recipe(table: Cursor, recipe: QuantizationConfig, registry: Registry) -> QuantizationConfig:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from qgate.config.binder import REQUIRED, Key, keys_of
-from qgate.config.model import CORE_METRICS, SCHEMA_VERSION, QuantizationConfig, Settings, TimingConfig
+from qgate.config.model import CORE_METRICS, SCHEMA_VERSION, QuantizationConfig, Settings, TimingConfig, TrainingConfig
 from qgate.config.reader import MAX_OVERLAP, MODEL_NAME, NUM_SAMPLES
 from qgate.config.recipe import REDUCE_RANGE
 from qgate.config.thresholds import DROP_TYPE, MIN_SAMPLES, WHERE, limits
@@ -66,10 +66,13 @@ def _data() -> dict[str, Any]:
 
 def _quantization() -> dict[str, Any]:
     # `place` is not the file's, and `reduce_range` stands in the table of activations.
-    elsewhere = ("place", "activation", "weight", "reduce_range")
+    elsewhere = ("place", "activation", "weight", "reduce_range", "training")
     table = _table(key for key in keys_of(QuantizationConfig) if key.name not in elsewhere)
     activation = _object({"observer": _STRING, REDUCE_RANGE.name: _key(REDUCE_RANGE)}, closed=False)
-    table["properties"] |= {"activation": activation, "weight": _object({"observer": _STRING}, closed=False)}
+    training = _table(key for key in keys_of(TrainingConfig) if key.name not in ("augment", "place"))
+    training["properties"]["augment"] = _object({}, closed=False)
+    weight = _object({"observer": _STRING}, closed=False)
+    table["properties"] |= {"activation": activation, "weight": weight, "training": training}
     return table
 
 

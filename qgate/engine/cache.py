@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-__all__ = ["Cache", "Entry"]
+__all__ = ["Cache", "Entry", "Key"]
 
 _MAGIC = b"qgate-cache-1\n"
 _SUFFIX = ".entry"

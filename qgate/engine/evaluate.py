@@ -27,6 +27,7 @@ __all__ = [
     "Watcher",
     "brief",
     "compares_with_float32",
+    "cores",
     "evaluate",
     "naming",
     "postprocess",
@@ -98,7 +99,7 @@ def _predictions(loaded: LoadedModel, arms: Modules, dataset: Dataset) -> Iterat
         with torch.inference_mode():
             return sample, predict(loaded, arms, sample) if arms else {}
 
-    workers = max(1, _cores() // threads)
+    workers = max(1, cores() // threads)
     # The thread count is a setting of each thread in OpenMP, so each worker sets its own.
     with ThreadPoolExecutor(workers, "qgate", torch.set_num_threads, (threads,)) as pool:
         try:
@@ -175,6 +176,6 @@ def _update(metric: Watcher, sample_id: str, prediction: Any, compared: Any, arm
         raise PluginError(f'metric "{metric.name}" failed at sample "{sample_id}" ({arm}): {brief(error)}') from error
 
 
-def _cores() -> int:
+def cores() -> int:
     """Count the cores that this process may use, where the system says."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,13 +13,14 @@ from qgate.resampled import encode
 from qgate.statistics import bootstrap_interval, resamples
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
 
+    from qgate.config.model import ThresholdConfig
     from qgate.protocols import Metric
 
-__all__ = ["Comparison", "size_figures"]
+__all__ = ["Comparison", "Evaluated", "Figures", "size_figures"]
 
 _GROUPS = 100
 _WORST_SLICES = 5  # of a kind; an interval of each of a thousand slices would take minutes
@@ -55,7 +56,11 @@ class Comparison:
         limited = [
             {"where": where, "support": self._support(where), **self._with_spread(where)} for where in limited_slices
         ]
-        return {**self._with_spread(None), "slices": slices, "limited_slices": limited}
+        return {**self.overall(), "slices": slices, "limited_slices": limited}
+
+    def overall(self) -> Figures:
+        """Give the figures of the whole metric, with intervals."""
+        return self._with_spread(None)
 
     def _with_intervals(self, kind: str, slices: dict[str, Figures]) -> dict[str, Figures]:
         """Give the slices of a kind, those that lost most with the interval of their drop."""
@@ -110,6 +115,31 @@ class Comparison:
 
     def _drop(self, before: Any, after: Any) -> Any:
         return before - after if self.baseline.higher_is_better else after - before
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """The metrics of all arms, updated with the same samples in the same order, and the limits that name them."""
+
+    metrics: Mapping[str, Mapping[str, Metric]]
+    thresholds: Mapping[str, ThresholdConfig]
+    num_samples: int
+    confidence: float
+    seed: int
+
+    def compared(self, name: str, baseline: str, candidate: str) -> Comparison:
+        """Compare two arms by one metric."""
+        before, after = (self.metrics[arm][name] for arm in (baseline, candidate))
+        return Comparison(before, after, self.num_samples, self.confidence, self.seed)
+
+    def figures(self, arm: str) -> dict[str, Figures]:
+        """Give the figures of an arm against float32, by metric. Raises `DataError`."""
+        return {
+            name: self.compared(name, "float32", arm).figures(
+                [item.where for item in self.thresholds[name].slices if item.where]
+            )
+            for name in self.metrics[arm]
+        }
 
 
 def size_figures(float_bytes: int, int8_bytes: int) -> Figures:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.engine.run import Run
+    from qgate.engine.training.processes import Processes
     from qgate.outputs import Output
     from qgate.plugins import Registry
     from qgate.results import Artifact, ModelResult
@@ -60,6 +61,7 @@ class Gate:
         self._timing = timing
         self._update_blessed = update_blessed
         self._keeps_details = True
+        self.processes: Processes | None = None
         self._inputs: dict[str, Inputs] = {}
         self._preflight_seconds: dict[str, float] = {}
         self._results: dict[str, ModelResult] = {}
@@ -100,11 +102,14 @@ class Gate:
         self.blessed  # noqa: B018  # a damaged file shows at once
 
         from qgate.engine.quantize import available_backend, resolve
+        from qgate.engine.training.train import check_trainable
 
         for model in self.models:
             begin = time.perf_counter()
             resolve(model, self.registry, available_backend(model, self.registry))
-            self._open(model)
+            inputs = self._open(model)
+            if model.quantization.approach == "qat":
+                check_trainable(model, inputs)
             self._preflight_seconds[model.name] = time.perf_counter() - begin
 
     def run(self, name: str, progress: Progress | None = None, *, timing: bool = True) -> ModelResult:
@@ -134,6 +139,18 @@ class Gate:
         artifact_output(output).check()
         exporter = available_exporter(self.registry, file_format, output) if file_format else None
         return self._new_run(model, progress).exported(lambda: self._open(model), output, exporter)
+
+    def help(self) -> None:
+        """Train along with rank 0 of `processes`, whatever models it trains, and write nothing. Raises `QGateError`."""
+        from qgate.engine.state import torch_state
+        from qgate.engine.training.train import help_training
+
+        assert self.processes is not None  # noqa: S101  # there is somebody to help
+        seed, threads = self.config.qgate.seed, self.config.qgate.num_threads
+        while order := self.processes.next_order():
+            model = self._model(order["model"])
+            with torch_state(seed=seed, num_threads=threads):
+                help_training(model, self.registry, self._open(model), seed, self.processes)
 
     def writing_to(self, folder: Path, cache: Path | None = None) -> Gate:
         """Give a gate of the same models and data that writes into `folder`, and to a `cache` of its own or to ours.
@@ -204,7 +221,9 @@ class Gate:
     def _new_run(self, model: ModelConfig, progress: Progress | None) -> Run:
         from qgate.engine.run import Run
 
-        return Run(self.config, model, self.registry, self.environment, progress or Silent())
+        run = Run(self.config, model, self.registry, self.environment, progress or Silent())
+        run.processes = self.processes or run.processes
+        return run
 
     def _model(self, name: str) -> ModelConfig:
         return _choose(self.config, [name])[0]

@@ -24,6 +24,7 @@ class Inputs:
     loaded: LoadedModel
     calibration: Dataset
     evaluation: Dataset
+    train: Dataset | None = None
 
 
 def open_inputs(config: ModelConfig, registry: Registry) -> Inputs:
@@ -39,7 +40,17 @@ def open_inputs(config: ModelConfig, registry: Registry) -> Inputs:
         loaded,
         _open_split("calibration", config.data.calibration, registry, loaded, require_targets=False),
         _open_split("evaluation", config.data.evaluation, registry, loaded, require_targets=targets),
+        _open_training(config, registry, loaded),
     )
+
+
+def _open_training(config: ModelConfig, registry: Registry, loaded: LoadedModel) -> Dataset | None:
+    """Open the data that is trained on; None where nothing is."""
+    recipe, split = config.quantization, config.data.train
+    if recipe.approach == "ptq" or split is None:
+        return None
+    is_supervised = recipe.training.loss == "supervised"
+    return _open_split("training", split, registry, loaded, require_targets=is_supervised)
 
 
 def load_model(config: ModelConfig, registry: Registry) -> LoadedModel:

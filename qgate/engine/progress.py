@@ -21,6 +21,10 @@ class Progress(Protocol):
         """Count units of the current step as done."""
         ...
 
+    def report(self, text: str) -> None:
+        """Say in a few words how the current step is coming along."""
+        ...
+
     def finish(self) -> None:
         """End the current step."""
         ...
@@ -33,6 +37,9 @@ class Silent:
         """Say nothing."""
 
     def advance(self, count: int = 1) -> None:
+        """Say nothing."""
+
+    def report(self, text: str) -> None:
         """Say nothing."""
 
     def finish(self) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qgate.engine.calibrate import calibrate, select_samples
@@ -15,14 +16,15 @@ if TYPE_CHECKING:
 
     import torch
 
-    from qgate.config.model import ModelConfig
+    from qgate.config.model import ModelConfig, TrainingConfig
     from qgate.engine.load import Inputs
     from qgate.engine.progress import StepClock
     from qgate.plugins import Registry
-    from qgate.protocols import Backend
+    from qgate.protocols import Backend, LoadedModel
 
 __all__ = [
     "Calibration",
+    "Plan",
     "as_configured",
     "available_backend",
     "choose_calibration",
@@ -31,6 +33,7 @@ __all__ = [
     "quantize_by",
     "resolve",
     "with_ignored",
+    "without_training",
 ]
 
 
@@ -85,6 +88,7 @@ def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -
     """Give the recipe as it was resolved, JSON-able, for results and artifact."""
     said = config.quantization
     fallback = {"fallback": {"max_layers": said.fallback.max_layers}} if said.fallback.max_layers else {}
+    training = {"training": _plain(said.training)} if said.approach == "qat" else {}
     return {
         "approach": said.approach,
         "backend": said.backend,
@@ -100,13 +104,26 @@ def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -
         "non_traceable": list(recipe.non_traceable),
         "seed": seed,
         **fallback,
+        **training,
     }
+
+
+def _plain(training: TrainingConfig) -> dict[str, Any]:
+    """Give a training's settings as JSON gives them back."""
+    settings: dict[str, Any] = json.loads(json.dumps(asdict(replace(training, place=None))))
+    del settings["place"]
+    return settings
 
 
 def with_ignored(config: ModelConfig, names: Sequence[str]) -> ModelConfig:
     """Give a configuration whose recipe keeps these modules float as well."""
     said = config.quantization
     return replace(config, quantization=replace(said, ignored_scope=(*said.ignored_scope, *names)))
+
+
+def without_training(config: ModelConfig) -> ModelConfig:
+    """Give a configuration whose recipe is the same but for the training."""
+    return replace(config, quantization=replace(config.quantization, approach="ptq"))
 
 
 def as_configured(described: dict[str, Any]) -> dict[str, Any]:
@@ -154,15 +171,35 @@ def quantize_by(
 ) -> tuple[torch.fx.GraphModule, Recipe]:
     """Give the same, calibrated in a way of its own."""
     inputs, chosen = calibration.inputs, calibration.chosen
-    backend = available_backend(config, registry)
-    recipe = resolve(config, registry, backend, inputs.loaded.byte_scale)
+    plan = Plan.of(config, registry, inputs.loaded)
     with clock.step("quantize"):
-        observed = prepare(inputs.loaded.module, recipe, backend.backend_config(), inputs.loaded.example_inputs)
+        observed = plan.observed(inputs.loaded)
     calibration.fill(observed, clock)
     with clock.step("quantize"):
-        reference = convert(observed, backend.backend_config())
-        if hasattr(backend, "refine"):
-            reference = backend.refine(reference)
-    if corrects(recipe):
+        reference = plan.converted(observed)
+    if corrects(plan.recipe):
         correct_graph(reference, config.quantization, inputs, chosen, clock)
-    return reference, recipe
+    return reference, plan.recipe
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe as resolved, and its backend, which says where observers belong."""
+
+    recipe: Recipe
+    backend: Backend
+
+    @classmethod
+    def of(cls, config: ModelConfig, registry: Registry, loaded: LoadedModel) -> Plan:
+        """Resolve a recipe. Raises `QuantizationError`."""
+        backend = available_backend(config, registry)
+        return cls(resolve(config, registry, backend, loaded.byte_scale), backend)
+
+    def observed(self, loaded: LoadedModel) -> torch.fx.GraphModule:
+        """Insert observers, not yet filled. Raises `TraceError`, `QuantizationError`."""
+        return prepare(loaded.module, self.recipe, self.backend.backend_config(), loaded.example_inputs)
+
+    def converted(self, observed: torch.fx.GraphModule) -> torch.fx.GraphModule:
+        """Turn a calibrated or trained graph into the reference graph, as the backend wants it."""
+        reference = convert(observed, self.backend.backend_config())
+        return self.backend.refine(reference) if hasattr(self.backend, "refine") else reference

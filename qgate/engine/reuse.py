@@ -17,10 +17,12 @@ from qgate.engine.cache import Cache
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, naming, predict, read_sample
 from qgate.engine.overlap import fingerprints
-from qgate.engine.quantize import Calibration, available_backend, quantize_by, resolve
+from qgate.engine.quantize import Calibration, Plan, available_backend, quantize_by, resolve
 from qgate.engine.recording import Recording, replayed
 from qgate.engine.sources import code_sha256, installed_software
 from qgate.engine.storable import Packer, UnstorableError, class_name, unpack
+from qgate.engine.training.checkpoint import Checkpoint
+from qgate.engine.training.train import Lesson, train_by, trained_on
 from qgate.errors import QGateError
 from qgate.quantization.byte_table import kernel_name
 from qgate.quantization.codec import encode
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from qgate.engine.fallback.find import Case
     from qgate.engine.load import Inputs
     from qgate.engine.progress import StepClock
+    from qgate.engine.training.processes import Processes
     from qgate.plugins import Registry
     from qgate.protocols import Dataset, LoadedModel
     from qgate.quantization.prepare import Recipe
@@ -51,7 +54,7 @@ _MISFITS = (LookupError, TypeError, ValueError)
 # Keys of configurations that say where something is said, or what nothing depends on before limits are judged.
 _IRRELEVANT = ("place", "limit_places", "fallback", "rounding_seconds")
 # Keys of a recipe that nothing depends on until it is calibrated: activations are float till then.
-_AFTER_CALIBRATION = ("weight", "weight_rounding", "bias_correction")
+_AFTER_CALIBRATION = ("weight", "weight_rounding", "bias_correction", "approach", "training")
 
 
 class Reuse:
@@ -82,15 +85,38 @@ class Reuse:
             **relevant(model.quantization),
             "as": [recipe.reduce_range, recipe.float_outputs, recipe.float_summands],
         }
-        key = self._recipe_key("int8 graph", inputs, chosen, said)
+        key = self._recipe_key("int8 graph", inputs, chosen, {**said, "training": None})
         known: Encoded | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, {}))
         if known is None:
-            of_ranges = {name: value for name, value in said.items() if name not in _AFTER_CALIBRATION}
-            ranges = self._recipe_key("calibration", inputs, chosen, of_ranges)
-            graph, recipe = quantize_by(_Calibration(inputs, chosen, self, ranges), model, self._registry, clock)
+            calibration = self._calibration_of(inputs, chosen, said)
+            graph, recipe = quantize_by(calibration, model, self._registry, clock)
             known = encode(graph, inputs.loaded.example_inputs)
             self._store(key, lambda: known)
         return known, recipe
+
+    def trained(self, case: Case, clock: StepClock, processes: Processes) -> tuple[Encoded, Recipe, dict[str, Any]]:
+        """Give the trained reference graph, encoded, the recipe, and what is to be said of the training."""
+        inputs, model = case.inputs, case.model
+        plan = Plan.of(model, self._registry, inputs.loaded)
+        said = {**relevant(model.quantization), "as": [plan.recipe.reduce_range, plan.recipe.float_outputs]}
+        about = {**said, "trained on": trained_on(model, inputs, processes), "judged": case.judged}
+        identity = self._identity("trained int8 graph", inputs.loaded, lambda: self._about(inputs, case.chosen, about))
+        key = identity if self._cache.max_bytes else None
+        known: list[Any] | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, {}))
+        if known is None:
+            checkpoint = Checkpoint(case.artifact.with_suffix(".checkpoint"), identity) if identity else None
+            calibration = self._calibration_of(inputs, case.chosen, said)
+            lesson = Lesson(model, inputs, plan, case.judged, self._settings.seed, processes)
+            graph, described = train_by(calibration, lesson, checkpoint, clock)
+            known = [encode(graph, inputs.loaded.example_inputs), described]
+            self._store(key, lambda: known)
+            if checkpoint:
+                checkpoint.remove()
+        return known[0], plan.recipe, known[1]
+
+    def _calibration_of(self, inputs: Inputs, chosen: Sequence[int], said: Key) -> Calibration:
+        of_ranges = {name: value for name, value in said.items() if name not in _AFTER_CALIBRATION}
+        return _Calibration(inputs, chosen, self, self._recipe_key("calibration", inputs, chosen, of_ranges))
 
     def filled(self, key: Key | None, observed: torch.fx.GraphModule, fill: Callable[[], None]) -> None:
         """Fill observers, unless it is known what they find."""
@@ -187,8 +213,9 @@ class Reuse:
 
         That is also so where it cannot be said: a model may hold what has no hash.
         """
-        if not self._cache.max_bytes:
-            return None
+        return self._identity(kind, loaded, about) if self._cache.max_bytes else None
+
+    def _identity(self, kind: str, loaded: LoadedModel, about: Callable[[], Key]) -> Key | None:
         try:
             self._conditions = self._conditions or self.conditions(loaded)
             return {"kind": kind, **self._conditions, **about()}
@@ -212,7 +239,10 @@ class Reuse:
         }
 
     def _recipe_key(self, kind: str, inputs: Inputs, chosen: Sequence[int], said: Key) -> Key | None:
-        return self._key(kind, inputs.loaded, lambda: {"recipe": digest(said), **self._calibration(inputs, chosen)})
+        return self._key(kind, inputs.loaded, lambda: self._about(inputs, chosen, said))
+
+    def _about(self, inputs: Inputs, chosen: Sequence[int], said: Key) -> Key:
+        return {"recipe": digest(said), **self._calibration(inputs, chosen)}
 
     def _calibration(self, inputs: Inputs, chosen: Sequence[int]) -> Key:
         """Identify the calibration samples in their order, and what `preprocess` makes of them."""
@@ -290,7 +320,14 @@ def _noise(value: torch.Tensor) -> torch.Tensor:
 
 def _modules_of(loaded: LoadedModel) -> Iterator[str]:
     """Name the Python modules that a loaded model's code is in."""
-    for part in (*loaded.module.modules(), loaded.preprocess, loaded.postprocess):
+    functions = (
+        loaded.preprocess,
+        loaded.postprocess,
+        loaded.augment,
+        loaded.supervised_loss,
+        loaded.distillation_loss,
+    )
+    for part in (*loaded.module.modules(), *filter(None, functions)):
         yield getattr(part, "__module__", None) or type(part).__module__
 
 

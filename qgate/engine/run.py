@@ -20,34 +20,38 @@ from qgate.engine.evaluate import brief, evaluate
 from qgate.engine.explain import kernels, slowest
 from qgate.engine.fallback.find import Case, Fallback, find_fallback
 from qgate.engine.fallback.search import Candidate
-from qgate.engine.figures import Comparison, size_figures
+from qgate.engine.figures import Evaluated, size_figures
 from qgate.engine.findings import LAYER_CLASSES, Findings, look_at_layers
 from qgate.engine.heldout import hold_out
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
 from qgate.engine.progress import StepClock
-from qgate.engine.quantize import choose_calibration, describe, with_ignored
+from qgate.engine.quantize import choose_calibration, describe, with_ignored, without_training
 from qgate.engine.regression import with_regressions
 from qgate.engine.reuse import Reuse, relevant
 from qgate.engine.shipping import exported_file, load_shipped, ship
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
+from qgate.engine.training.bought import with_gains
+from qgate.engine.training.processes import ALONE
 from qgate.errors import DataError, QGateError
 from qgate.quantization.float_forms import float_forms
 from qgate.results import Artifact, ModelResult
 from qgate.statistics import judge_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
     import torch
 
     from qgate.blessed import Entry
-    from qgate.config.model import GateConfig, ModelConfig, ThresholdConfig
-    from qgate.engine.evaluate import Arms, Watcher
+    from qgate.config.model import GateConfig, ModelConfig
+    from qgate.engine.artifact import Encoded
+    from qgate.engine.evaluate import Arms, Modules, Watcher
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.engine.recording import Recording
+    from qgate.engine.training.processes import Processes
     from qgate.plugins import Registry
     from qgate.protocols import Exporter, LoadedModel, Metric
 
@@ -70,11 +74,13 @@ class Run:
         self.registry = registry
         self.environment = environment
         self.clock = StepClock(progress)
+        self.processes: Processes = ALONE
         self.fallback_seconds = math.inf
         self.reuse = Reuse(config, model, registry, environment)
         self.findings = Findings(registry, None)
         self._floats: dict[str, torch.nn.Module] = {}
         self.quantization: dict[str, Any] = {}
+        self.training: dict[str, Any] = {}
         self.artifact: Artifact | None = None
         self.kernels: dict[str, int] = {}
         self.metrics: dict[str, dict[str, Any]] = {}
@@ -129,6 +135,7 @@ class Run:
             calibration_overlap=self.calibration_overlap,
             cached=self.reuse.used,
             details=written,
+            training=self.training,
         )
 
     def exported(self, open_inputs: Callable[[], Inputs], output: Path, exporter: Exporter | None = None) -> Artifact:
@@ -151,6 +158,7 @@ class Run:
         path = self.config.qgate.artifacts / f"{self.model.name}.pt"
         case = self._case(inputs, chosen, evaluation, path, timed=timing)
         produced = self._produce(case)
+        untrained = self._untrained(case)
         written = replace(case, artifact=self.config.path.parent / produced.path)
         with self.clock.step("artifact"):
             shipped = ship(written.artifact, self.registry)
@@ -158,7 +166,11 @@ class Run:
         with self.clock.step("reload"):
             int8 = self._load_int8(path)
             recordings = self._recordings(written, int8)
-            arms = self._arms(inputs.loaded, int8, recordings)
+            modules = {"int8": int8}
+            if untrained:
+                modules["ptq"] = load_shipped(untrained.artifact, self.registry)
+                recordings["ptq"] = self.reuse.recording("ptq", modules["ptq"], untrained, untrained.artifact)
+            arms = self._arms(inputs.loaded, modules, recordings)
             self._name_kernels(case)
         self.metrics["size_reduction"] = size_figures(float_bytes(inputs.loaded.module), self.artifact.bytes)
         with self.clock.step("collapse"):
@@ -181,13 +193,13 @@ class Run:
         float32 = self.reuse.recording("float32", case.inputs.loaded.module, case)
         return {"float32": float32, "int8": self.reuse.recording("int8", int8, case, case.artifact)}
 
-    def _arms(self, loaded: LoadedModel, int8: torch.nn.Module, recordings: Mapping[str, Recording]) -> Arms:
+    def _arms(self, loaded: LoadedModel, modules: Modules, recordings: Mapping[str, Recording]) -> Arms:
         """Give the arms as they are evaluated: what they are known to predict, or else what is run."""
         known = {arm: recording.known for arm, recording in recordings.items() if recording.known is not None}
         if "float32" in known:
-            return {"int8": int8, **known}
+            return {**modules, **known}
         forms = self._float_forms(loaded)
-        return {"float32": forms.get("frozen", forms["eager"]), "int8": int8, **known}
+        return {"float32": forms.get("frozen", forms["eager"]), **modules, **known}
 
     def _float_forms(self, loaded: LoadedModel) -> dict[str, torch.nn.Module]:
         """Give the forms of float32, made where they are first needed: to predict, or else to be timed."""
@@ -235,7 +247,7 @@ class Run:
 
     def _produce(self, case: Case) -> Artifact:
         """Write the artifact; where limits on accuracy demand it, and the recipe allows, with some layers float."""
-        artifact = self._write_artifact(case.inputs, case.chosen, case.artifact, self.model)
+        artifact = self._write_artifact(case, self.model)
         max_layers = self.model.quantization.fallback.max_layers
         found = self._find_fallback(case, max_layers) if max_layers else None
         if not found:
@@ -244,7 +256,7 @@ class Run:
         described = {**self.quantization["fallback"], **found.described()}
         if found.layers:
             model = with_ignored(self.model, found.ignored_scope)
-            artifact = self._write_artifact(case.inputs, case.chosen, case.artifact, model, described)
+            artifact = self._write_artifact(case, model, described)
         self.quantization["fallback"] = described
         return artifact
 
@@ -286,25 +298,36 @@ class Run:
         said = [recipe.fallback.max_layers, recipe.ignored_scope, relevant(self.model.timing), case.limits_speed]
         return [tables, settings.confidence, settings.on_inconclusive, said, _tried_on(case)]
 
-    def _write_artifact(
-        self,
-        inputs: Inputs,
-        chosen: Sequence[int],
-        path: Path,
-        model: ModelConfig,
-        fallback: dict[str, Any] | None = None,
-    ) -> Artifact:
+    def _untrained(self, case: Case) -> Case | None:
+        """Write what the recipe gives without training, to be compared with; None where nothing is trained."""
+        if self.model.quantization.approach == "ptq":
+            return None
+        untrained = replace(case, model=without_training(self.model), artifact=case.artifact.with_suffix(".ptq.pt"))
+        encoded, recipe = self.reuse.quantized(untrained.model, case.inputs, case.chosen, self.clock)
+        self._write(untrained, encoded, describe(untrained.model, recipe, len(case.chosen), self.config.qgate.seed))
+        with self.clock.step("artifact"):
+            ship(untrained.artifact, self.registry)
+        return untrained
+
+    def _write_artifact(self, case: Case, model: ModelConfig, fallback: dict[str, Any] | None = None) -> Artifact:
         """Quantize and write; `fallback` is what to say of layers that `model` ignores and the recipe does not."""
-        encoded, recipe = self.reuse.quantized(model, inputs, chosen, self.clock)
-        self.quantization = describe(model, recipe, len(chosen), self.config.qgate.seed)
+        if model.quantization.approach == "qat":
+            encoded, recipe, self.training = self.reuse.trained(case, self.clock, self.processes)
+        else:
+            encoded, recipe = self.reuse.quantized(model, case.inputs, case.chosen, self.clock)
+        self.quantization = describe(model, recipe, len(case.chosen), self.config.qgate.seed)
         if fallback:
             self.quantization["fallback"] = fallback
+        return self._write(case, encoded, self.quantization)
+
+    def _write(self, case: Case, encoded: Encoded, quantization: dict[str, Any]) -> Artifact:
+        inputs, path = case.inputs, case.artifact
         header = {
             "model": self.model.name,
             "qgate_version": __version__,
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "source_sha256": inputs.loaded.source_sha256,
-            "quantization": self.quantization,
+            "quantization": quantization,
             "byte_scale": inputs.loaded.byte_scale,
             "input_description": dict(inputs.loaded.input_description),
             "class_names": list(inputs.loaded.class_names),
@@ -334,20 +357,19 @@ class Run:
         self.num_evaluation_samples = len(inputs.evaluation)
         self.conditions = self._conditions(digest([fingerprints, targets]))
         with self.clock.step("metrics"):
-            for name in metrics["int8"]:
-                self.metrics[name] = self._compare(self.model.thresholds[name], metrics)
+            said = (self.num_evaluation_samples, self.config.qgate.confidence, self.config.qgate.seed)
+            evaluated = Evaluated(metrics, self.model.thresholds, *said)
+            figures = evaluated.figures("int8")
+            if "ptq" in metrics:
+                figures, status = with_gains(figures, evaluated, self.model.limit_tables)
+                self.training = {**self.training, "untrained_status": status}
+            self.metrics.update(figures)
         with self.clock.step("details"):
             self.findings.take_panels(inputs.evaluation)
 
     def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:  # noqa: ARG002  # `selftest` asks
         names = [name for name in self.model.thresholds if name in self.registry.metrics]
         return {name: self.registry.metrics.get(name)(class_names) for name in names}
-
-    def _compare(self, table: ThresholdConfig, metrics: dict[str, dict[str, Metric]]) -> dict[str, Any]:
-        float32, int8 = (metrics[arm][table.metric] for arm in ("float32", "int8"))
-        settings = self.config.qgate
-        comparison = Comparison(float32, int8, self.num_evaluation_samples, settings.confidence, settings.seed)
-        return comparison.figures([item.where for item in table.slices if item.where])
 
     def _conditions(self, data_sha256: str) -> dict[str, Any]:
         evaluator = {"loader": self.model.loader, **evaluator_settings(self.model.options)}

@@ -134,6 +134,9 @@ class FaultyRun(Run):
     def _produce(self, case: Case) -> Artifact:  # noqa: ARG002  # the run's
         return self._written
 
+    def _untrained(self, case: Case) -> None:
+        """Leave it out: it has no fault."""
+
     def _advise(self, case: Case) -> None:
         """Leave it out: what to do about a planted fault is known."""
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from qgate.quantization.observers import Bounds
 
-__all__ = ["Ranges", "ranges_of", "take_ranges"]
+__all__ = ["KnownObserver", "Ranges", "ranges_of", "take_ranges"]
 
 Ranges = dict[str, tuple["torch.Tensor", "torch.Tensor"]]
 
@@ -19,8 +19,8 @@ Ranges = dict[str, tuple["torch.Tensor", "torch.Tensor"]]
 class KnownObserver(ActivationObserver):
     """Not an observer but the knowledge of what one has found."""
 
-    def __init__(self, found: tuple[torch.Tensor, torch.Tensor]) -> None:
-        super().__init__()
+    def __init__(self, found: tuple[torch.Tensor, torch.Tensor], observer: ActivationObserver) -> None:
+        super().__init__(quant_min=observer.quant_min, quant_max=observer.quant_max)
         self.found = found
 
     def observe(self, x: torch.Tensor) -> None:
@@ -46,7 +46,7 @@ def take_ranges(observed: torch.fx.GraphModule, ranges: Ranges) -> torch.fx.Grap
 
     Raises `KeyError` where one is missing, and then leaves the graph as it was.
     """
-    known = {name: KnownObserver(ranges[name]) for name in _observers(observed)}
+    known = {name: KnownObserver(ranges[name], observer) for name, observer in _observers(observed).items()}
     for name, observer in known.items():
         observed.set_submodule(name, observer)
     return observed

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from qgate.quantization.observers import Observer
 
 __all__ = [
+    "is_multiplication",
     "leave_outputs_float",
     "leave_summands_float",
     "read_overwritten",
@@ -238,6 +239,10 @@ def _observers(prepared: torch.fx.GraphModule, modules: Modules) -> dict[Activat
 def _multiplies(node: torch.fx.Node, modules: Modules) -> bool:
     if node.op == "call_function":
         return node.target in _MATMUL_FUNCTIONS
-    module = modules.get(str(node.target)) if node.op == "call_module" else None
+    return node.op == "call_module" and is_multiplication(modules.get(str(node.target)))
+
+
+def is_multiplication(module: torch.nn.Module | None) -> bool:
+    """Say whether a module is a layer of weights, an activation function perhaps behind it."""
     first = module[0] if isinstance(module, torch.nn.Sequential) and len(module) else module
     return isinstance(first, _MATMUL_MODULES)

@@ -37,6 +37,10 @@ class PlainProgress:
     def advance(self, count: int = 1) -> None:
         """Go on by `count`."""
 
+    def report(self, text: str) -> None:
+        """Write a line."""
+        self._write_line(f"{self._model}: {self._step}: {text}")
+
     def finish(self) -> None:
         """End the step."""
         if self._step not in self._lines:
@@ -56,13 +60,19 @@ class BarProgress:
     def start(self, step: str, total: int | None) -> None:
         """Begin a step."""
         if step not in self._tasks:
-            self._tasks[step] = self._bars.add_task(f"{self._model}: {step}", total=total)
+            label = f"{self._model}: {step}"
+            self._tasks[step] = self._bars.add_task(label, total=total, label=label)
         self._task = self._tasks[step]
 
     def advance(self, count: int = 1) -> None:
         """Go on by `count`."""
         if self._task is not None:
             self._bars.advance(self._task, count)
+
+    def report(self, text: str) -> None:
+        """Put the text behind the step's name."""
+        if self._task is not None:
+            self._bars.update(self._task, description=f"{self._bars.tasks[self._task].fields['label']}: {text}")
 
     def finish(self) -> None:
         """End the step: the bar is full, also where the length was not known."""

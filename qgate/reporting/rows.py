@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qgate.reporting.bars import Marks
 from qgate.reporting.figures import MISSING, Unit, between, milliseconds, optional, seconds, unit_of
 from qgate.reporting.text import KEPT_TOGETHER
+from qgate.reporting.training import training_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -90,6 +91,7 @@ def footer(model: ModelResult) -> Iterator[tuple[str, str]]:
     if speed.get("forms"):
         times = listed((form, optional(milliseconds, time)) for form, time in speed["forms"].items())
         yield "speed", f"{times}; compared with {speed.get('baseline_form', MISSING)}"
+    yield from training_lines(model)
     if model.seconds:
         yield "time", _where_time_went(model.seconds)
     yield from (("note", note) for note in model.notes)

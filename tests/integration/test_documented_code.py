@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import tomli
 import torch
 from command_line import Outcome, in_process
 from html_pages import Reader
+
+from qgate.config.model import TrainingConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -204,3 +209,69 @@ def test_what_fx_cannot_trace_and_the_ways_out(check: Callable[..., Outcome], pr
 
     for outcome in (check("in_tensors", in_tensors), check("split_off", split, quantization)):
         assert outcome.code == 0, outcome
+
+
+IMPORTS = """
+from dataclasses import replace
+
+import classifier
+import numpy as np
+import torch
+from torch import nn
+"""
+SPLITS = """
+def learned():
+    return classifier.evaluation()[:96]
+
+
+def judged():
+    return classifier.evaluation()[96:]
+"""
+TRAINED = """
+schema_version = 1
+
+[models.classifier]
+loader = "factory"
+factory = "trained:load"
+
+[models.classifier.data]
+format = "factory"
+calibration = {{ factory = "classifier:calibration", num_samples = 16 }}
+evaluation = {{ factory = "trained:judged" }}
+train = {{ factory = "trained:learned" }}
+
+[models.classifier.quantization]
+approach = "qat"
+
+[models.classifier.quantization.training]
+loss = "{loss}"
+epochs = 1
+
+[models.classifier.thresholds.accuracy]
+max_drop = 0.05
+"""
+
+
+def test_the_settings_of_training_are_documented_with_their_defaults() -> None:
+    (settings,) = (block for block in blocks("qat.md", "toml", "## Settings"))
+    documented = tomli.loads(settings)["models"]["best"]["quantization"]["training"]
+
+    defaults = {name: value for name, value in asdict(TrainingConfig()).items() if name not in {"augment", "place"}}
+    assert documented == {name: list(value) if isinstance(value, tuple) else value for name, value in defaults.items()}
+
+
+@pytest.mark.parametrize("loss", ["distillation", "supervised"])
+def test_the_documented_functions_of_training_train_the_classifier(loss: str, project: Path, qgate: Qgate) -> None:
+    example = DOCS.parent / "examples" / "custom-model"
+    for name in ("classifier.py", "classifier.pt", "digits.npz", "conftest.py"):
+        shutil.copy(example / name, project)
+    (functions,) = blocks("qat.md", "python", "## Other tasks")
+    hooks = "augment=augment, supervised_loss=supervised_loss, distillation_loss=distillation_loss"
+    load = f"def load():\n    return replace(classifier.load(), {hooks})\n"
+    (project / "trained.py").write_text("\n\n".join([IMPORTS, functions, load, SPLITS]), encoding="utf-8")
+    (project / "qgate.toml").write_text(TRAINED.format(loss=loss), encoding="utf-8")
+
+    outcome = qgate("check")
+
+    assert outcome.code == 0, outcome.out
+    assert f"training: {loss}, 77 samples and 19 to validate with" in outcome.out

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["Change", "complexity", "fallback", "settings", "stages"]
 
 _OBSERVERS = ("activation", "weight")
-_KEPT = ("place", "approach", "non_traceable", "fallback")  # a search changes none of them, or only adds it
+_KEPT = ("place", "approach", "non_traceable", "fallback", "training")  # a search changes none, or only adds it
 _MAX_FLOAT_LAYERS = 3  # with more, another recipe is the better advice
 
 

@@ -12,6 +12,7 @@ from qgate.engine.state import torch_state
 from qgate.engine.tuning.candidates import complexity, fallback, stages
 from qgate.engine.tuning.data import tuning_inputs
 from qgate.engine.tuning.trials import Trials
+from qgate.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -61,6 +62,7 @@ def tune(gate: Gate, name: str, max_seconds: float, progress: Progress) -> Tuned
     """
     begin = time.perf_counter()
     model, settings = gate.config.models[name], gate.config.qgate
+    _check_untrained(model)
     with torch_state(seed=settings.seed, num_threads=settings.num_threads):
         inputs = tuning_inputs(model, gate.inputs(name), gate.registry, settings.seed, progress)
         trials = Trials(gate, model, inputs, settings.results.parent / "tune")
@@ -68,6 +70,17 @@ def tune(gate: Gate, name: str, max_seconds: float, progress: Progress) -> Tuned
         search.run()
     found = (trials.table.metric, search.attempts, search.best, search.untried, len(inputs.evaluation))
     return Tuned(*found, time.perf_counter() - begin)
+
+
+def _check_untrained(model: ModelConfig) -> None:
+    recipe = model.quantization
+    if recipe.approach == "qat":
+        raise ConfigError(
+            f'[models.{model.name}.quantization] approach = "qat" would be trained anew for each recipe; tune it with '
+            'approach = "ptq", and train from the recipe that is found',
+            path=recipe.place.path,
+            line=recipe.place.line,
+        )
 
 
 class _Search:

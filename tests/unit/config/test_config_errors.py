@@ -204,7 +204,7 @@ MISTAKES = [
         "qat",
         "backend",
         'approach = "qat"\nbackend',
-        '12: [models.m.quantization] approach = "qat" is not implemented yet; use "ptq"',
+        '12: [models.m.quantization] approach = "qat" needs data to train on: add train = { ... } to [models.X.data]',
     ),
     Mistake(
         "backend", "fbgemm", "fbgem", '12: [models.m.quantization] unknown backend "fbgem"; did you mean "fbgemm"?'

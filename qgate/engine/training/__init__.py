@@ -1,0 +1,1 @@
+"""Quantization-aware training: from a calibrated graph to a better one."""

@@ -1,0 +1,113 @@
+"""What is trained on, and what decides which epoch was the best: both of the training data, neither judged by."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+
+from qgate.engine.evaluate import brief, naming, read_sample
+from qgate.engine.overlap import fingerprints
+from qgate.errors import DataError, ModelError, QGateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from qgate.config.model import Place
+    from qgate.protocols import Dataset, LoadedModel, Sample
+
+__all__ = ["Batch", "Batches", "Division", "divide_training"]
+
+_AHEAD = 2
+
+
+class Batch(NamedTuple):
+    """The module's inputs, what `supervised_loss` takes with its outputs, and the number of samples."""
+
+    inputs: tuple[torch.Tensor, ...]
+    targets: Any
+    size: int
+
+
+@dataclass(frozen=True)
+class Division:
+    """Indices of training data: to learn from, to validate with; and how many were left out, being judged by."""
+
+    learning: list[int]
+    validation: list[int]
+    left_out: int
+
+
+def divide_training(dataset: Dataset, judged: Iterable[str], share: float, seed: int, place: Place) -> Division:
+    """Divide training data at random; samples that judge (`judged`, their fingerprints) are in neither part.
+
+    Raises `DataError` where there are not two samples left.
+    """
+    drawn = np.random.default_rng(seed).permutation(len(dataset)).tolist()
+    known = set(judged)
+    kept = [index for index in drawn if fingerprints(dataset, [index])[0] not in known]
+    if len(kept) < 2:  # noqa: PLR2004  # one to learn from, one to validate with
+        raise DataError(
+            f"of {len(dataset)} training samples {len(dataset) - len(kept)} are evaluation samples, by content; "
+            "training needs two others at least",
+            path=place.path,
+            line=place.line,
+        )
+    held_out = max(1, round(share * len(kept)))
+    return Division(kept[held_out:], kept[:held_out], len(drawn) - len(kept))
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Makes batches of a data set's samples, as the loader's `augment` does, or as in evaluation."""
+
+    loaded: LoadedModel
+    dataset: Dataset
+    options: Any
+
+    def __call__(self, groups: Sequence[Sequence[int]], seeds: Sequence[int], *, augmented: bool) -> Iterator[Batch]:
+        """Give a batch for each group of indices; a second thread works ahead. `seeds` and a group's place seed it."""
+
+        def make(number: int) -> Batch:
+            samples = [read_sample(self.dataset, index) for index in groups[number]]
+            if augmented and self.loaded.augment is not None:
+                return self._augmented(samples, np.random.default_rng([*seeds, number]))
+            return _concatenated(self.loaded, samples)
+
+        numbers = iter(range(len(groups)))
+        with ThreadPoolExecutor(1, "qgate-train", torch.set_num_threads, (1,)) as pool:
+            ahead = deque(pool.submit(make, number) for number in itertools.islice(numbers, _AHEAD))
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(pool.submit(make, number) for number in itertools.islice(numbers, 1))
+
+    def _augmented(self, samples: list[Sample], rng: np.random.Generator) -> Batch:
+        assert self.loaded.augment is not None  # noqa: S101  # whoever calls has looked
+        try:
+            inputs, targets = self.loaded.augment(samples, rng, self.options)
+        except QGateError:
+            raise
+        except Exception as error:
+            names = ", ".join(sample.id for sample in samples)
+            raise ModelError(f"augment failed at the samples {names}: {brief(error)}") from error
+        return Batch(tuple(inputs), targets, len(samples))
+
+
+def _concatenated(loaded: LoadedModel, samples: list[Sample]) -> Batch:
+    """Preprocess samples as in evaluation. Raises `ModelError` where their shapes differ."""
+    prepared = []
+    for sample in samples:
+        with naming("preprocess", sample):
+            prepared.append(loaded.preprocess(sample.input)[0])
+    try:
+        inputs = tuple(torch.cat(values) for values in zip(*prepared, strict=True))
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"samples cannot be put in one batch ({error}); let preprocess give one shape, or set batch_size = 1"
+        ) from error
+    return Batch(inputs, [sample.target for sample in samples], len(samples))

@@ -1,0 +1,222 @@
+"""One model's training: what it needs is gathered, the processes are told, the loop is run."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from qgate.engine.digest import digest
+from qgate.engine.evaluate import cores, read_sample
+from qgate.engine.overlap import fingerprints
+from qgate.engine.progress import Silent
+from qgate.engine.quantize import Plan
+from qgate.engine.storable import Packer, unpack
+from qgate.engine.training.checkpoint import packed_state, unpacked_state
+from qgate.engine.training.data import Batches, Division, divide_training
+from qgate.engine.training.loop import Training
+from qgate.engine.training.objective import Objective
+from qgate.engine.training.processes import Processes
+from qgate.errors import ConfigError, QuantizationError
+from qgate.quantization.fake_quantize import Student
+from qgate.quantization.ranges import ranges_of, take_ranges
+from qgate.quantization.teacher import Teacher
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qgate.config.model import ModelConfig
+    from qgate.engine.load import Inputs
+    from qgate.engine.progress import Progress, StepClock
+    from qgate.engine.quantize import Calibration
+    from qgate.engine.training.checkpoint import Checkpoint, State
+    from qgate.plugins import Registry
+    from qgate.protocols import Dataset
+
+__all__ = ["Lesson", "Trained", "check_trainable", "help_training", "train_by", "trained_on"]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained graph, calibrated and ready to convert, and what is to be said of its training, JSON-able."""
+
+    graph: torch.fx.GraphModule
+    described: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a training is made of. `judged` are the fingerprints of evaluation samples, which it never sees."""
+
+    model: ModelConfig
+    inputs: Inputs
+    plan: Plan
+    judged: Sequence[str]
+    seed: int
+    processes: Processes = field(default_factory=Processes)
+
+    def train(self, observed: torch.fx.GraphModule, clock: StepClock, checkpoint: Checkpoint | None) -> Trained:
+        """Train a calibrated graph; where there is a checkpoint of this training, go on from it.
+
+        Raises `DataError`, `ModelError`, `QuantizationError`, `ArtifactError`.
+        """
+        config = self.model.quantization.training
+        division = self.divided()
+        state = checkpoint.load() if checkpoint else None
+        self._tell(observed, division, state)
+        resumed = len(state.curve) - 1 if state else 0
+        with _threads(self.processes):
+            training = self.training(observed, division)
+            with clock.step("train", config.epochs * training.steps) as progress:
+                final = training.run(state, progress, checkpoint.save if checkpoint else _forget)
+        training.student.take(final.best)
+        graph = training.student.calibrated(self.inputs.loaded.example_inputs)
+        return Trained(graph, self._described(training, final, resumed))
+
+    def help(self, observed: torch.fx.GraphModule, progress: Progress) -> None:
+        """Train along with rank 0, from what that has told; nothing is kept of it."""
+        told = self.processes.shared()
+        length = int.from_bytes(told[:8], "little")
+        document, blob = json.loads(told[8 : 8 + length]), told[8 + length :]
+        known = unpack(document["start"], blob, {})
+        take_ranges(observed, known["ranges"])
+        state = unpacked_state(document["state"], self.processes.shared()) if document["state"] else None
+        with _threads(self.processes):
+            self.training(observed, Division(**known["division"])).run(state, progress, _forget)
+
+    def _tell(self, observed: torch.fx.GraphModule, division: Division, state: State | None) -> None:
+        """Tell the other processes what to start from."""
+        if self.processes.size == 1:
+            return
+        self.processes.order(model=self.model.name)
+        packer = Packer()
+        start = packer.pack({"ranges": ranges_of(observed), "division": vars(division)})
+        stored, content = packed_state(state) if state else (None, b"")
+        text = json.dumps({"start": start, "state": stored}).encode()
+        self.processes.shared(len(text).to_bytes(8, "little") + text + bytes(packer.blob))
+        if state:
+            self.processes.shared(content)
+
+    def divided(self) -> Division:
+        """Divide the training data. Raises `DataError`."""
+        split = self.model.data.train
+        assert split is not None  # noqa: S101  # the configuration demands it
+        share = self.model.quantization.training.validation_share
+        return divide_training(self._dataset, self.judged, share, self.seed, split.place)
+
+    def training(self, observed: torch.fx.GraphModule, division: Division) -> Training:
+        """Prepare the loop. Raises `QuantizationError`."""
+        config, loaded = self.model.quantization.training, self.inputs.loaded
+        device = choose_device(self.model)
+        recipe, backend_config = self.plan.recipe, self.plan.backend.backend_config()
+        teacher = Teacher(loaded.module, recipe, backend_config, loaded.example_inputs, config.feature_maps)
+        student = Student(observed, teacher.watched).to(device)
+        if all(map(student.is_scale, student.names)):
+            raise QuantizationError(
+                'the model has no parameter that could be trained; quantize it with approach = "ptq"'
+            )
+        objective = Objective(loaded, config, teacher.to(device))
+        batches = Batches(loaded, self._dataset, config.augment)
+        return Training(student, objective, batches, division, config, self.seed, device, self.processes)
+
+    @property
+    def _dataset(self) -> Dataset:
+        assert self.inputs.train is not None  # noqa: S101  # opened with the others
+        return self.inputs.train
+
+    def _described(self, training: Training, final: State, resumed: int) -> dict[str, Any]:
+        return {
+            "loss": training.config.loss,
+            "samples": len(training.division.learning),
+            "validation_samples": len(training.division.validation),
+            "left_out": training.division.left_out,
+            "device": str(training.device),
+            "processes": self.processes.size,
+            "seconds": sum(epoch.seconds for epoch in final.curve),
+            "resumed_after": resumed,
+            "best_epoch": final.best_epoch,
+            "curve": [vars(epoch) for epoch in final.curve],
+        }
+
+
+def train_by(
+    calibration: Calibration, lesson: Lesson, checkpoint: Checkpoint | None, clock: StepClock
+) -> tuple[torch.fx.GraphModule, dict[str, Any]]:
+    """Give the trained int8 reference graph, and what is to be said of the training.
+
+    Raises `TraceError`, and what `Lesson.train` raises.
+    """
+    with clock.step("quantize"):
+        observed = lesson.plan.observed(lesson.inputs.loaded)
+    calibration.fill(observed, clock)
+    trained = lesson.train(observed, clock, checkpoint)
+    with clock.step("quantize"):
+        return lesson.plan.converted(trained.graph), trained.described
+
+
+def help_training(model: ModelConfig, registry: Registry, inputs: Inputs, seed: int, processes: Processes) -> None:
+    """Train along with rank 0. Raises `QGateError`."""
+    plan = Plan.of(model, registry, inputs.loaded)
+    Lesson(model, inputs, plan, (), seed, processes).help(plan.observed(inputs.loaded), Silent())
+
+
+def trained_on(model: ModelConfig, inputs: Inputs, processes: Processes) -> list[Any]:
+    """Say, JSON-able, what the outcome of a training depends on beside recipe and model."""
+    dataset = inputs.train
+    assert dataset is not None  # noqa: S101  # opened with the others
+    indices = range(len(dataset))
+    is_supervised = model.quantization.training.loss == "supervised"
+    targets = [digest(read_sample(dataset, index).target) for index in indices] if is_supervised else []
+    return [fingerprints(dataset, indices), targets, str(choose_device(model)), processes.size]
+
+
+def check_trainable(model: ModelConfig, inputs: Inputs) -> None:
+    """Raise `ConfigError` where the model's training cannot start: its loss, or its device, is not there."""
+    training = model.quantization.training
+    place = training.place or model.quantization.place
+    if training.loss == "supervised" and inputs.loaded.supervised_loss is None:
+        raise ConfigError(
+            f'[models.{model.name}.quantization.training] loss = "supervised", but loader "{model.loader}" gives no '
+            'supervised_loss; use "distillation", which needs none',
+            path=place.path,
+            line=place.line,
+        )
+    choose_device(model)
+
+
+def choose_device(model: ModelConfig) -> torch.device:
+    """Give the device to train on. Raises `ConfigError` where the one that is named is not there."""
+    training = model.quantization.training
+    wanted, place = training.device, training.place or model.quantization.place
+    has_cuda = torch.cuda.is_available()
+    if wanted == "cuda" and not has_cuda:
+        raise ConfigError(
+            f'[models.{model.name}.quantization.training] device = "cuda", but torch finds no GPU here; use "auto"',
+            path=place.path,
+            line=place.line,
+        )
+    if wanted == "cpu" or not has_cuda:
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+class _threads:  # noqa: N801  # it is used as a function
+    """Train with as many threads as there are cores, unless OMP_NUM_THREADS says otherwise, as torchrun lets it."""
+
+    def __init__(self, processes: Processes) -> None:
+        said = os.environ.get("OMP_NUM_THREADS", "")
+        self._wanted = int(said) if said.isdigit() and int(said) else max(1, cores() // processes.size)
+
+    def __enter__(self) -> None:
+        self._before = torch.get_num_threads()
+        torch.set_num_threads(self._wanted)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_num_threads(self._before)
+
+
+def _forget(_: State) -> None:
+    """Keep nothing."""
