@@ -134,7 +134,7 @@ class QuantizationConfig:
     equalization: bool = False
     weight_rounding: WeightRounding = "nearest"
     rounding_seconds: float = field(default=600.0, metadata={"exclusiveMinimum": 0})
-    bias_correction: bool = False
+    bias_correction: bool = True
     ignored_scope: tuple[str, ...] = ()
     non_traceable: tuple[str, ...] = ()
     fallback: FallbackConfig = FallbackConfig()

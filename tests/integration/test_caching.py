@@ -123,7 +123,7 @@ def weight_observer(project: Counting) -> None:
 
 
 def correction(project: Counting) -> None:
-    project.edit("qgate.toml", "activation =", "bias_correction = true\nactivation =")
+    project.edit("qgate.toml", "activation =", "bias_correction = false\nactivation =")
 
 
 def recipe(project: Counting) -> None:
@@ -204,6 +204,7 @@ def test_what_depends_on_a_change_is_computed_again(
 
 def test_advice_on_a_missed_limit_is_given_again_until_a_limit_changes(project: Counting) -> None:
     project.edit("qgate.toml", '"minmax"', '"percentile", percentile = 80')
+    project.edit("qgate.toml", "activation =", "bias_correction = false\nactivation =")
     project.edit("labels", "1", "-50")  # what is predicted is above, and clipping moves it further up
     project.edit("qgate.toml", "max_drop = 0.5", "max_drop = 0.0001")
     first, _ = project.run()

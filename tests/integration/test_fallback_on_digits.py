@@ -26,8 +26,9 @@ calibration = {{ images = "{DIGITS}/data/train", annotations = "{DIGITS}/data/tr
 evaluation = {{ images = "{DIGITS}/data/val", annotations = "{DIGITS}/data/val.json" }}
 
 [models.digits.quantization]
-backend = "fbgemm"
+backend = "onednn"
 activation = {{ observer = "minmax" }}
+bias_correction = false
 
 [models.digits.quantization.fallback]
 max_layers = 3

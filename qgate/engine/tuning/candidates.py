@@ -33,6 +33,7 @@ class Change:
 
 _CORRECTIONS = (
     Change("bias correction", {"bias_correction": True}),
+    Change("no bias correction", {"bias_correction": False}),
     Change("equalization", {"equalization": True}),
     Change("equalization, bias correction", {"equalization": True, "bias_correction": True}),
     Change("GPTQ, bias correction", {"weight_rounding": "gptq", "bias_correction": True}),
@@ -55,7 +56,7 @@ def stages(registry: Registry, backend: str) -> Iterator[list[Change]]:
     yield [Change(f"calibrator {name}", {"calibrator": name}) for name in registry.calibrators]
     yield [Change("range auto", {"reduce_range": "auto"})]
     yield [Change("equalization", {"equalization": True})]
-    yield [Change("bias correction", {"bias_correction": True})]
+    yield [Change("bias correction" if on else "no bias correction", {"bias_correction": on}) for on in (True, False)]
     yield [Change(f"rounding {name}", {"weight_rounding": name}) for name in get_args(WeightRounding)]
 
 

@@ -47,7 +47,7 @@ def test_what_is_left_out_has_the_documented_default(write: Callable[[str], Path
     assert (recipe.activation.observer, recipe.activation.options) == ("histogram", {})
     assert (recipe.weight.observer, recipe.weight.options) == ("per_channel_minmax", {})
     assert (recipe.ignored_scope, recipe.non_traceable) == ((), ())
-    assert (recipe.equalization, recipe.weight_rounding, recipe.bias_correction) == (False, "nearest", False)
+    assert (recipe.equalization, recipe.weight_rounding, recipe.bias_correction) == (False, "nearest", True)
     assert (model.timing.warmup_rounds, model.timing.max_seconds, model.timing.baseline_form) == (5, 60.0, "fastest")
     assert model.data.calibration.num_samples == 64
     assert model.data.evaluation.num_samples is None

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 OFF = 'equalization = false\nweight_rounding = "nearest"\nbias_correction = false\n'
+UNCORRECTED = "bias_correction = false\n"
 SWITCHES = {
-    "equalization": "equalization = true\n",
-    "rounding": 'weight_rounding = "gptq"\n',
-    "bias": "bias_correction = true\n",
+    "equalization": f"equalization = true\n{UNCORRECTED}",
+    "rounding": f'weight_rounding = "gptq"\n{UNCORRECTED}',
+    "bias": "",  # it is on unless it is said to be off
 }
 
 
@@ -74,7 +75,7 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 
 
 def test_what_is_switched_off_changes_nothing(quantized: Any) -> None:
-    plain, off = quantized(), quantized(OFF)
+    plain, off = quantized(UNCORRECTED), quantized(OFF)
 
     assert same(tensors(plain.graph), tensors(off.graph))
     assert "correct" not in plain.clock.seconds
@@ -87,7 +88,7 @@ def test_what_is_switched_off_changes_nothing(quantized: Any) -> None:
 
 @pytest.mark.parametrize("switch", SWITCHES)
 def test_each_switch_changes_numbers_only_and_is_told_of(quantized: Any, switch: str) -> None:
-    plain, changed = quantized(), quantized(SWITCHES[switch])
+    plain, changed = quantized(UNCORRECTED), quantized(SWITCHES[switch])
 
     assert [node.name for node in plain.graph.graph.nodes] == [node.name for node in changed.graph.graph.nodes]
     assert not same(tensors(plain.graph), tensors(changed.graph))
