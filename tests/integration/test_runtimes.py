@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,10 @@ import onnxruntime
 import pytest
 import torch
 from command_line import Outcome, as_process, in_process
+from torch import fx
 from toy_project import HELD, SPEED, Folder
+
+from qgate_onnx.exporter import OnnxExporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -163,3 +167,48 @@ def test_accuracy_is_explained_for_a_runtime_and_time_is_refused(project: Folder
     assert explained.code == 0, explained
     assert "first" in explained.out
     assert 'backend "onnxruntime" has no lower_graph' in refused.error
+
+
+AS_ONNX = """
+schema_version = 1
+
+[models.toy]
+loader = "onnx"
+weights = "toy.onnx"
+input_shapes = [[1, 3, 8, 8]]
+postprocess = "toy:scores"
+class_names = ["a", "b", "c", "d"]
+
+[models.toy.data]
+format = "factory"
+calibration = { factory = "toy:data", num_samples = 8 }
+evaluation = { factory = "toy:data" }
+
+[models.toy.quantization]
+backend = "onnxruntime"
+
+[models.toy.thresholds.accuracy]
+max_drop = 0.9
+lower_bound = 0.1
+"""
+
+
+def test_a_model_given_as_onnx_is_gated_like_any_other(
+    tmp_path: Path, qgate: Qgate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Folder(tmp_path)
+    folder.write("toy.py", folder.text("toy.py") + "\n\ndef scores(output, _context):\n    return output.softmax(1)\n")
+    folder.write("qgate.toml", AS_ONNX)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    module, image = importlib.import_module("toy").model()
+    traced = fx.symbolic_trace(module.eval())
+    (tmp_path / "toy.onnx").write_bytes(OnnxExporter().export(traced, (image,), {}))
+
+    outcome = qgate("check")
+    sys.modules.pop("toy", None)
+
+    assert outcome.code == 0, outcome
+    found = folder.results()["models"]["toy"]
+    assert found["metrics"]["accuracy"]["baseline"] == 1.0  # its own predictions are the labels
+    assert found["artifact"]["path"] == ".qgate/artifacts/toy.onnx"
