@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from qgate.protocols import Backend, Calibrator, Dataset, Loader, Metric, Reporter
+    from qgate.protocols import Backend, Calibrator, Dataset, Executor, Loader, Metric, Reporter
     from qgate.quantization.observers import Observer
 
 hookspec = pluggy.HookspecMarker("qgate")
@@ -56,6 +56,12 @@ def qgate_register_backends() -> Iterable[type[Backend]]:
 @hookspec
 def qgate_register_reporters() -> Iterable[type[Reporter]]:
     """Name report formats for `qgate report --format ...` and `--qgate-report ...`."""
+    return ()
+
+
+@hookspec
+def qgate_register_executors() -> Iterable[type[Executor]]:
+    """Name executors for `[qgate.executor] name = "..."`."""
     return ()
 
 

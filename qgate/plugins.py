@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from qgate.protocols import Backend, Calibrator, Dataset, Loader, Metric, Reporter
+    from qgate.protocols import Backend, Calibrator, Dataset, Executor, Loader, Metric, Reporter
     from qgate.quantization.observers import Observer
 
 T = TypeVar("T")
 
-KINDS = ("loaders", "datasets", "metrics", "observers", "calibrators", "backends", "reporters")
+KINDS = ("loaders", "datasets", "metrics", "observers", "calibrators", "backends", "reporters", "executors")
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,11 @@ class Registry:
     def reporters(self) -> Kind[Reporter]:
         """Give the report formats."""
         return self._collect("reporters")
+
+    @cached_property
+    def executors(self) -> Kind[Executor]:
+        """Give the executors."""
+        return self._collect("executors")
 
     def propose(self, hook: str, path: Path) -> Mapping[str, Any]:
         """Give the first proposal of a `qgate_propose_*` hook. Raises `ConfigError` with the plugins' reasons."""

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.engine.recording import Recording
+    from qgate.engine.sharded import Workers
     from qgate.plugins import Registry
     from qgate.protocols import LoadedModel, Metric
 
@@ -68,6 +69,7 @@ class Run:
         self.environment = environment
         self.clock = StepClock(progress)
         self.fallback_seconds = math.inf
+        self.workers: Workers | None = None
         self.reuse = Reuse(config, model, registry, environment)
         self._floats: dict[str, torch.nn.Module] = {}
         self.quantization: dict[str, Any] = {}
@@ -116,7 +118,7 @@ class Run:
             metrics=self.metrics,
             verdicts=verdicts,
             seconds={**self.clock.seconds, "total": time.perf_counter() - begin},
-            notes=(*self.notes, *self.reuse.notes),
+            notes=(*self.notes, *self.reuse.notes, *([str(self.workers)] if self.workers else [])),
             conditions=self.conditions,
             calibration_overlap=self.calibration_overlap,
             cached=self.reuse.used,
@@ -127,7 +129,7 @@ class Run:
         with self._torch_state():
             inputs = self._load(open_inputs)
             chosen = self._choose_calibration(inputs)
-            evaluation = fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
+            evaluation = self._evaluation_fingerprints(inputs)
             return self._produce(self._case(inputs, chosen, evaluation, output))
 
     def _torch_state(self) -> Any:
@@ -157,12 +159,18 @@ class Run:
 
     def _load(self, open_inputs: Callable[[], Inputs]) -> Inputs:
         with self.clock.step("load"):
-            return open_inputs()
+            inputs = open_inputs()
+            if self.workers:
+                self.workers.start(self.reuse.conditions(inputs.loaded), len(inputs.evaluation))
+            return inputs
 
     def _load_int8(self, path: Path) -> torch.nn.Module:
         return load_artifact(path, registry=self.registry)
 
     def _recordings(self, case: Case, int8: torch.nn.Module) -> dict[str, Recording]:
+        """Give what is known of both arms' predictions; of those that workers make, nothing comes here."""
+        if self.workers:
+            return {}
         float32 = self.reuse.recording("float32", case.inputs.loaded.module, case)
         return {"float32": float32, "int8": self.reuse.recording("int8", int8, case, case.artifact)}
 
@@ -171,6 +179,8 @@ class Run:
         known = {arm: recording.known for arm, recording in recordings.items() if recording.known is not None}
         if "float32" in known:
             return {"int8": int8, **known}
+        if self.workers:
+            return {"float32": loaded.module, "int8": int8}
         forms = self._float_forms(loaded)
         return {"float32": forms.get("frozen", forms["eager"]), "int8": int8, **known}
 
@@ -208,10 +218,15 @@ class Run:
         """Look for calibration samples among the evaluation samples; give the latter's fingerprints."""
         with self.clock.step("hash"):
             calibration = fingerprints(inputs.calibration, chosen)
-            evaluation = fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
+            evaluation = self._evaluation_fingerprints(inputs)
         self.calibration_overlap, note = check_overlap(calibration, evaluation, self.model.data)
         self.notes += [note] if note else []
         return evaluation
+
+    def _evaluation_fingerprints(self, inputs: Inputs) -> list[str]:
+        if self.workers:
+            return self.workers.hashes(inputs)
+        return fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
 
     def _case(
         self, inputs: Inputs, chosen: list[int], evaluation: list[str], path: Path, *, timed: bool = True
@@ -305,18 +320,33 @@ class Run:
     ) -> None:
         """Measure accuracy, and note the conditions; `fingerprints` are those of the evaluation samples."""
         metrics = {arm: self._new_metrics(arm, inputs.loaded.class_names) for arm in arms}
-        watchers: dict[str, dict[str, Watcher]] = {
-            arm: {"recording": recordings[arm], **each} for arm, each in metrics.items()
-        }
         with self.clock.step("evaluate", len(inputs.evaluation)) as progress:
-            targets = evaluate(inputs.loaded, arms, inputs.evaluation, watchers, progress)
-            for recording in recordings.values():
-                self.reuse.store(recording)
+            targets = self._updated(metrics, inputs, arms, recordings, progress)
         self.num_evaluation_samples = len(inputs.evaluation)
         self.conditions = self._conditions(digest([fingerprints, targets]))
         with self.clock.step("metrics"):
             for name in metrics["int8"]:
                 self.metrics[name] = self._compare(self.model.thresholds[name], metrics)
+
+    def _updated(
+        self,
+        metrics: dict[str, dict[str, Metric]],
+        inputs: Inputs,
+        arms: Arms,
+        recordings: Mapping[str, Recording],
+        progress: Progress,
+    ) -> list[str]:
+        """Run both arms over the evaluation data, here or by workers; give the digests of the targets."""
+        if self.workers:
+            path = self.config.qgate.artifacts / f"{self.model.name}.pt"
+            return self.workers.evaluate(inputs, path, metrics, progress)
+        watchers: dict[str, dict[str, Watcher]] = {
+            arm: {"recording": recordings[arm], **each} for arm, each in metrics.items()
+        }
+        targets = evaluate(inputs.loaded, arms, inputs.evaluation, watchers, progress)
+        for recording in recordings.values():
+            self.reuse.store(recording)
+        return targets
 
     def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:  # noqa: ARG002  # `selftest` asks
         names = [name for name in self.model.thresholds if name in self.registry.metrics]
