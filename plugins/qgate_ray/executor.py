@@ -66,7 +66,7 @@ class RayExecutor:
         if ray.is_initialized():
             return
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        own = {"include_dashboard": False} if self._address == "local" else {}
+        own: dict[str, Any] = {"include_dashboard": False} if self._address == "local" else {}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Ray's own, of what it will change one day

@@ -14,6 +14,7 @@ import torch
 from qgate.engine.artifact import content_sha256
 from qgate.engine.blame import tensors_of
 from qgate.engine.cache import Cache
+from qgate.engine.calibrate import calibrate
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief, naming, predict, read_sample
 from qgate.engine.overlap import fingerprints
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from qgate.engine.fallback.find import Case
     from qgate.engine.load import Inputs
     from qgate.engine.progress import StepClock
+    from qgate.engine.sharded import Workers
     from qgate.plugins import Registry
     from qgate.protocols import Dataset, LoadedModel
     from qgate.quantization.prepare import Recipe
@@ -59,11 +61,13 @@ class Reuse:
 
     Every key holds what all results depend on: the model's weights and structure, the loader's options, the code of
     qgate, of plugins and of the model, the versions of what is installed, the machine, and the seed.
+    What is not known is computed by `workers`, where there are some.
     """
 
     def __init__(self, config: GateConfig, model: ModelConfig, registry: Registry, environment: dict[str, Any]) -> None:
         self.used: dict[str, str] = {}
         self.notes: dict[str, None] = {}
+        self.workers: Workers | None = None
         self._settings = config.qgate
         self._model = model
         self._registry = registry
@@ -84,7 +88,9 @@ class Reuse:
         if known is None:
             of_ranges = {name: value for name, value in said.items() if name not in _AFTER_CALIBRATION}
             ranges = self._recipe_key("calibration", inputs, chosen, of_ranges)
-            graph, recipe = quantize_by(_Calibration(inputs, chosen, self, ranges), model, self._registry, clock)
+            show = self.workers.calibrator(model.quantization) if self.workers else calibrate
+            calibration = _Calibration(inputs, chosen, self, ranges, show=show)
+            graph, recipe = quantize_by(calibration, model, self._registry, clock)
             known = encode(graph, inputs.loaded.example_inputs)
             self._store(key, lambda: known)
         return known, recipe

@@ -118,7 +118,7 @@ class Run:
             metrics=self.metrics,
             verdicts=verdicts,
             seconds={**self.clock.seconds, "total": time.perf_counter() - begin},
-            notes=(*self.notes, *self.reuse.notes, *([str(self.workers)] if self.workers else [])),
+            notes=(*self.notes, *self.reuse.notes, *(self.workers.notes() if self.workers else [])),
             conditions=self.conditions,
             calibration_overlap=self.calibration_overlap,
             cached=self.reuse.used,
@@ -161,6 +161,7 @@ class Run:
         with self.clock.step("load"):
             inputs = open_inputs()
             if self.workers:
+                self.reuse.workers = self.workers
                 self.workers.start(self.reuse.conditions(inputs.loaded), len(inputs.evaluation))
             return inputs
 

@@ -7,31 +7,36 @@ set's order.
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from qgate import errors
+from qgate.config.recipe import plain_recipe
+from qgate.engine.calibrate import calibrate
 from qgate.engine.evaluate import compares_with_float32, predict, read_sample, update_metric
 from qgate.engine.storable import dataclasses_in
 from qgate.engine.wire import from_bytes, to_bytes
 from qgate.engine.worker import is_mergeable
 from qgate.errors import PluginError
+from qgate.quantization.ranges import needing_values, take_statistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from qgate.config.model import GateConfig, ModelConfig
+    from qgate.config.model import GateConfig, ModelConfig, QuantizationConfig
     from qgate.engine.cache import Key
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
-    from qgate.protocols import Executor, Metric
+    from qgate.protocols import Dataset, Executor, LoadedModel, Metric
 
 __all__ = ["Workers"]
 
-SHARD = 32  # samples: what a worker that dies costs, and some seconds of a detector's work
+_SHARD = 32  # samples: what a worker that dies costs, and some seconds of a detector's work
+_CALIBRATION = 4  # samples: their statistics are megabytes
 
 Task = dict[str, Any]
 
@@ -49,11 +54,13 @@ class Workers:
         self._plugins = [str(folder) for folder in plugins]
         self._conditions: Key = {}
         self._seen: dict[tuple[str, int], None] = {}
+        self._notes: dict[str, None] = {}
 
-    def __str__(self) -> str:
-        """Say who has worked so far."""
+    def notes(self) -> list[str]:
+        """Say who has worked so far, and what this process had to do itself."""
         hosts = sorted({host for host, _ in self._seen})
-        return f'executor "{self._executor.name}": {len(self._seen)} workers on {", ".join(hosts)}'
+        worked = f"{len(self._seen)} processes on {', '.join(hosts)} worked" if hosts else "nobody worked"
+        return [f'executor "{self._executor.name}": {worked}', *self._notes]
 
     def start(self, conditions: Key, num_samples: int) -> None:
         """Say what workers must have in common with this process, before they are given work."""
@@ -79,6 +86,34 @@ class Workers:
             targets += found["targets"]
             progress.advance(len(found["targets"]))
         return targets
+
+    def calibrator(self, recipe: QuantizationConfig) -> Callable[..., None]:
+        """Give what does for a graph of this recipe as `engine.calibrate.calibrate` does."""
+        return partial(self._calibrate, recipe)
+
+    def _calibrate(  # noqa: PLR0913, PLR0917  # the recipe, and what `calibrate` takes
+        self,
+        recipe: QuantizationConfig,
+        observed: torch.fx.GraphModule,
+        loaded: LoadedModel,
+        dataset: Dataset,
+        chosen: Sequence[int],
+        progress: Progress,
+    ) -> None:
+        others = needing_values(observed)
+        if others:
+            said = ", ".join(f'"{name}"' for name in others)
+            self._notes[f"calibrated in this process: observer {said} must see the values themselves"] = None
+            calibrate(observed, loaded, dataset, chosen, progress)
+            return
+        tasks = (
+            {"do": "calibrate", "recipe": plain_recipe(recipe), "indices": list(chosen[begin : begin + _CALIBRATION])}
+            for begin in range(0, len(chosen), _CALIBRATION)
+        )
+        for part in self.map(tasks):
+            for statistics in part:
+                take_statistics(observed, statistics)
+                progress.advance()
 
     def map(
         self, tasks: Iterable[Task], artifact: bytes = b"", classes: Mapping[str, type] | None = None
@@ -106,8 +141,8 @@ class Workers:
 
 
 def _shards(do: str, num_samples: int, **others: Any) -> Iterator[Task]:
-    for begin in range(0, num_samples, SHARD):
-        yield {"do": do, "begin": begin, "end": min(begin + SHARD, num_samples), **others}
+    for begin in range(0, num_samples, _SHARD):
+        yield {"do": do, "begin": begin, "end": min(begin + _SHARD, num_samples), **others}
 
 
 def _decoded(content: bytes, classes: Mapping[str, type] | None) -> Any:

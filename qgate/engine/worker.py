@@ -9,29 +9,35 @@ import json
 import os
 import platform
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from qgate.config.recipe import recipe_of
 from qgate.engine.artifact import load_artifact
+from qgate.engine.calibrate import calibrate
 from qgate.engine.evaluate import brief, evaluate
 from qgate.engine.gate import Gate
 from qgate.engine.heldout import Part
 from qgate.engine.overlap import fingerprints
 from qgate.engine.progress import Silent
+from qgate.engine.quantize import available_backend, resolve
 from qgate.engine.reuse import Reuse
 from qgate.engine.state import torch_state
 from qgate.engine.wire import from_bytes, to_bytes
 from qgate.errors import ExecutorError, PluginError, QGateError
 from qgate.local_plugin import load_local_plugin
 from qgate.quantization.float_forms import float_forms
+from qgate.quantization.prepare import prepare
+from qgate.quantization.ranges import gather_statistics
 
 if TYPE_CHECKING:
     import torch
 
     from qgate.engine.cache import Key
     from qgate.protocols import Dataset, Metric
+    from qgate.quantization.ranges import Statistics
 
 __all__ = ["is_mergeable", "perform"]
 
@@ -117,6 +123,7 @@ class Work:
 
     session: Session
     artifact: Any
+    _gathered: tuple[dict[str, Any], Gathering] | None = None
 
     def work(self, task: dict[str, Any]) -> Any:
         """Do what a task says."""
@@ -148,6 +155,24 @@ class Work:
         }
         return {"targets": targets, "summaries": summaries, "kept": {arm: kept[arm].samples for arm in kept}}
 
+    def _calibrate(self, recipe: dict[str, Any], indices: list[int]) -> list[Statistics]:
+        """Give what the recipe's observers would learn from each of some calibration samples."""
+        inputs, gathering = self.session.inputs, self._gathering(recipe)
+        gathering.samples = []
+        calibrate(gathering.graph, inputs.loaded, inputs.calibration, indices, gathering)
+        return gathering.samples
+
+    def _gathering(self, recipe: dict[str, Any]) -> Gathering:
+        """Give the graph of a recipe; that of the last recipe is kept, for preparing it takes seconds."""
+        if self._gathered is None or self._gathered[0] != recipe:
+            config, registry = self.session.model, self.session.gate.registry
+            config = replace(config, quantization=recipe_of(recipe, config.place))
+            backend, loaded = available_backend(config, registry), self.session.inputs.loaded
+            resolved = resolve(config, registry, backend, loaded.byte_scale)
+            graph = prepare(loaded.module, resolved, backend.backend_config(), loaded.example_inputs)
+            self._gathered = recipe, Gathering(graph)
+        return self._gathered[1]
+
     @cached_property
     def _arms(self) -> dict[str, torch.nn.Module]:
         """Give both arms in the forms that the driver would run."""
@@ -158,6 +183,20 @@ class Work:
             path.write_bytes(self.artifact.tobytes())
             int8 = load_artifact(path, registry=self.session.gate.registry)
         return {"float32": forms.get("frozen", forms["eager"]), "int8": int8}
+
+
+class Gathering(Silent):
+    """A graph that gathers statistics, those of each sample by themselves."""
+
+    def __init__(self, graph: torch.fx.GraphModule) -> None:
+        self.graph = graph
+        self.samples: list[Statistics] = []
+        self._seen = gather_statistics(graph)
+
+    def advance(self, count: int = 1) -> None:  # noqa: ARG002  # one at a time
+        """Close a sample."""
+        self.samples.append(list(self._seen))
+        self._seen.clear()
 
 
 class Kept:
