@@ -132,6 +132,12 @@ class Run:
             evaluation = self._evaluation_fingerprints(inputs)
             return self._produce(self._case(inputs, chosen, evaluation, output))
 
+    def timed(self, loaded: LoadedModel, artifact: Path) -> dict[str, Any]:
+        """Measure how fast an artifact is, nothing more; give the figures of `speedup`."""
+        with self._torch_state():
+            self._time(loaded, load_artifact(artifact, registry=self.registry))
+        return self.metrics["speedup"]
+
     def _torch_state(self) -> Any:
         return torch_state(seed=self.config.qgate.seed, num_threads=self.config.qgate.num_threads)
 

@@ -115,6 +115,13 @@ class Workers:
                 take_statistics(observed, statistics)
                 progress.advance()
 
+    def tried(self, recipes: Iterable[tuple[QuantizationConfig, bool]], max_seconds: float) -> Iterator[dict[str, Any]]:
+        """Give what becomes of recipes: a trial without its speed, and the artifact where that is asked for."""
+        return self.map(
+            {"do": "try", "recipe": plain_recipe(recipe), "max_seconds": max_seconds, "artifact": wanted}
+            for recipe, wanted in recipes
+        )
+
     def map(
         self, tasks: Iterable[Task], artifact: bytes = b"", classes: Mapping[str, type] | None = None
     ) -> Iterator[Any]:

@@ -14,6 +14,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from qgate.config.recipe import recipe_of
 from qgate.engine.artifact import load_artifact
 from qgate.engine.calibrate import calibrate
@@ -25,6 +27,8 @@ from qgate.engine.progress import Silent
 from qgate.engine.quantize import available_backend, resolve
 from qgate.engine.reuse import Reuse
 from qgate.engine.state import torch_state
+from qgate.engine.tuning.data import tuning_inputs
+from qgate.engine.tuning.trials import Trials, plain_trial
 from qgate.engine.wire import from_bytes, to_bytes
 from qgate.errors import ExecutorError, PluginError, QGateError
 from qgate.local_plugin import load_local_plugin
@@ -74,6 +78,14 @@ class Session:
         self.model = self.gate.config.models[name]
         self.inputs = self.gate.inputs(name)
         self._check(described)
+
+    @cached_property
+    def trials(self) -> Trials:
+        """Give what tries recipes, on the data that the driver tries them on."""
+        self._folder = tempfile.TemporaryDirectory(prefix="qgate-worker-")
+        gate, settings, folder = self.gate, self.gate.config.qgate, Path(self._folder.name)
+        inputs = tuning_inputs(self.model, self.inputs, gate.registry, settings.seed, Silent())
+        return Trials(gate.writing_to(folder, folder / "cache"), self.model, inputs, folder)
 
     def _check(self, described: dict[str, Any]) -> None:
         """Raise `ExecutorError` where this worker would compute something else than the driver."""
@@ -172,6 +184,14 @@ class Work:
             graph = prepare(loaded.module, resolved, backend.backend_config(), loaded.example_inputs)
             self._gathered = recipe, Gathering(graph)
         return self._gathered[1]
+
+    def _try(self, recipe: dict[str, Any], max_seconds: float, artifact: bool) -> dict[str, Any]:
+        """Try a recipe as `qgate tune` does, but for its speed, which other workers would disturb."""
+        trials = self.session.trials
+        trial = trials.attempt(recipe_of(recipe, self.session.model.place), max_seconds, timed=False)
+        wanted = artifact and not trial.failure
+        content = trials.artifact().read_bytes() if wanted else b""
+        return {"trial": plain_trial(trial), "artifact": np.frombuffer(content, np.uint8)}
 
     @cached_property
     def _arms(self) -> dict[str, torch.nn.Module]:
