@@ -54,11 +54,14 @@ class Images:
     def __getitem__(self, index):
         if not 0 <= index < self.count:
             raise IndexError(index)
-        at = HERE / f"die-{self.seed}-{index}"
+        at = HERE / f"die-{self.seed}-{index}"  # says after how many readings by workers one of them dies
         if at.exists() and DRIVER.read_text() != str(os.getpid()):
-            if at.read_text() == "once":
+            readings = int(at.read_text())
+            at.write_text(str(readings - 1))
+            if readings == 0:
                 at.unlink()
-            os.kill(os.getpid(), signal.SIGKILL)
+            if readings <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
         if (HERE / f"broken-{self.seed}-{index}").exists():
             raise OSError("the disk is gone")
         generator = torch.Generator().manual_seed(1000 * self.seed + index)
