@@ -16,7 +16,7 @@ from qgate.engine.blame import tensors_of
 from qgate.engine.cache import Cache
 from qgate.engine.calibrate import calibrate
 from qgate.engine.digest import digest, evaluator_settings
-from qgate.engine.evaluate import brief, naming, predict, read_sample
+from qgate.engine.evaluate import brief, evaluate, naming, predict, read_sample
 from qgate.engine.overlap import fingerprints
 from qgate.engine.quantize import Calibration, available_backend, quantize_by, resolve
 from qgate.engine.recording import Recording, replayed
@@ -28,18 +28,19 @@ from qgate.quantization.codec import encode
 from qgate.quantization.ranges import ranges_of, take_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from qgate.config.model import GateConfig, ModelConfig
     from qgate.engine.artifact import Encoded
     from qgate.engine.cache import Entry, Key
+    from qgate.engine.evaluate import Arms, Watcher
     from qgate.engine.fallback.find import Case
     from qgate.engine.load import Inputs
-    from qgate.engine.progress import StepClock
+    from qgate.engine.progress import Progress, StepClock
     from qgate.engine.sharded import Workers
     from qgate.plugins import Registry
-    from qgate.protocols import Dataset, LoadedModel
+    from qgate.protocols import Dataset, LoadedModel, Metric
     from qgate.quantization.prepare import Recipe
 
 __all__ = ["Reuse"]
@@ -151,7 +152,24 @@ class Reuse:
         known = self._recalled(key, lambda entry: replayed(entry, count, fresh))
         return Recording(key, fresh, count, self._cache.max_bytes, known)
 
-    def store(self, recording: Recording) -> None:
+    def evaluated(
+        self,
+        inputs: Inputs,
+        arms: Arms,
+        metrics: Mapping[str, Mapping[str, Metric]],
+        recordings: Mapping[str, Recording],
+        progress: Progress,
+    ) -> list[str]:
+        """Evaluate in this process, as `evaluate` does, and store the predictions."""
+        watchers: dict[str, dict[str, Watcher]] = {
+            arm: {"recording": recordings[arm], **each} for arm, each in metrics.items()
+        }
+        targets = evaluate(inputs.loaded, arms, inputs.evaluation, watchers, progress)
+        for recording in recordings.values():
+            self._store_predictions(recording)
+        return targets
+
+    def _store_predictions(self, recording: Recording) -> None:
         """Store the predictions that were taken in, where all of them could be kept."""
         packed = recording.packed()
         if recording.key and packed:

@@ -14,12 +14,11 @@ from qgate.engine.advice import advice, missed_metrics
 from qgate.engine.artifact import encoded_bytes, float_bytes, load_artifact, write_artifact
 from qgate.engine.collapse import check_collapse
 from qgate.engine.digest import digest, evaluator_settings
-from qgate.engine.evaluate import brief, evaluate
+from qgate.engine.evaluate import brief
 from qgate.engine.explain import kernels, slowest
-from qgate.engine.fallback.find import Case, Fallback, find_fallback
+from qgate.engine.fallback.find import Case, Fallback, find_fallback, tried_on
 from qgate.engine.fallback.search import Candidate
 from qgate.engine.figures import Comparison, size_figures
-from qgate.engine.heldout import hold_out
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
 from qgate.engine.progress import StepClock
@@ -28,7 +27,7 @@ from qgate.engine.regression import with_regressions
 from qgate.engine.reuse import Reuse, relevant
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
-from qgate.errors import DataError, QGateError
+from qgate.errors import QGateError
 from qgate.quantization.float_forms import float_forms
 from qgate.results import Artifact, ModelResult
 from qgate.statistics import judge_interval
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
 
     from qgate.blessed import Entry
     from qgate.config.model import GateConfig, ModelConfig, ThresholdConfig
-    from qgate.engine.evaluate import Arms, Watcher
+    from qgate.engine.evaluate import Arms
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.engine.recording import Recording
@@ -291,7 +290,13 @@ class Run:
         settings, recipe = self.config.qgate, self.model.quantization
         tables = [relevant(table) for table in self.model.thresholds.values()]
         said = [recipe.fallback.max_layers, recipe.ignored_scope, relevant(self.model.timing), case.limits_speed]
-        return [tables, settings.confidence, settings.on_inconclusive, said, _tried_on(case)]
+        return [
+            tables,
+            settings.confidence,
+            settings.on_inconclusive,
+            said,
+            tried_on(case),
+        ]
 
     def _write_artifact(
         self,
@@ -328,32 +333,16 @@ class Run:
         """Measure accuracy, and note the conditions; `fingerprints` are those of the evaluation samples."""
         metrics = {arm: self._new_metrics(arm, inputs.loaded.class_names) for arm in arms}
         with self.clock.step("evaluate", len(inputs.evaluation)) as progress:
-            targets = self._updated(metrics, inputs, arms, recordings, progress)
+            if self.workers:
+                path = self.config.qgate.artifacts / f"{self.model.name}.pt"
+                targets = self.workers.evaluate(inputs, path, metrics, progress)
+            else:
+                targets = self.reuse.evaluated(inputs, arms, metrics, recordings, progress)
         self.num_evaluation_samples = len(inputs.evaluation)
         self.conditions = self._conditions(digest([fingerprints, targets]))
         with self.clock.step("metrics"):
             for name in metrics["int8"]:
                 self.metrics[name] = self._compare(self.model.thresholds[name], metrics)
-
-    def _updated(
-        self,
-        metrics: dict[str, dict[str, Metric]],
-        inputs: Inputs,
-        arms: Arms,
-        recordings: Mapping[str, Recording],
-        progress: Progress,
-    ) -> list[str]:
-        """Run both arms over the evaluation data, here or by workers; give the digests of the targets."""
-        if self.workers:
-            path = self.config.qgate.artifacts / f"{self.model.name}.pt"
-            return self.workers.evaluate(inputs, path, metrics, progress)
-        watchers: dict[str, dict[str, Watcher]] = {
-            arm: {"recording": recordings[arm], **each} for arm, each in metrics.items()
-        }
-        targets = evaluate(inputs.loaded, arms, inputs.evaluation, watchers, progress)
-        for recording in recordings.values():
-            self.reuse.store(recording)
-        return targets
 
     def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:  # noqa: ARG002  # `selftest` asks
         names = [name for name in self.model.thresholds if name in self.registry.metrics]
@@ -400,12 +389,3 @@ class Run:
             low, high = self.blessed_speedup.interval or (self.blessed_speedup.value,) * 2
             floors += [low - limits["max_regression"], high - limits["max_regression"]]
         return floors
-
-
-def _tried_on(case: Case) -> list[Any]:
-    """Identify the held-out samples and their targets; none where there are none to try layers on."""
-    try:
-        held_out = hold_out(case.inputs.calibration, case.chosen, case.judged, case.settings.seed).samples
-    except DataError:
-        return []
-    return [[held_out.fingerprint(index), digest(held_out.sample(index).target)] for index in range(len(held_out))]
