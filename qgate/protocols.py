@@ -241,7 +241,8 @@ class Executor(Protocol):
     def map(self, job: bytes, tasks: Iterable[bytes], num_threads: int) -> Iterator[bytes]:
         """Give `qgate.worker.perform(job, task)` for each task, in the order of the tasks.
 
-        Each call of `perform` computes on `num_threads` threads. A task whose worker died is given to another. Take few
-        tasks ahead of those whose results were asked for: results wait in memory. Raises `ExecutorError`.
+        Each call of `perform` computes on `num_threads` threads. A task whose worker died may be given to another: it
+        changes nothing. Take few tasks ahead of those whose results were asked for: results wait in memory. Raises
+        `ExecutorError`.
         """
         ...

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DOCUMENT = " ".join((Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8").split())
-FIRST_PARTY = {"qgate", "detection", "yolov5", "observers"}
+FIRST_PARTY = {"qgate", "detection", "yolov5", "observers", "ray"}
 HOOKS = {name: hook for name, hook in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("qgate_")}
 SEAMS = {name: cls for name in protocols.__all__ if getattr(cls := getattr(protocols, name), "_is_protocol", False)}
 
@@ -57,7 +57,16 @@ def test_every_method_of_a_protocol_is_documented_with_its_signature(method: Cal
 
 
 def test_every_protocol_has_methods_to_document() -> None:
-    assert sorted(SEAMS) == ["Backend", "Calibrator", "Dataset", "Loader", "Metric", "Reporter"]
+    assert sorted(SEAMS) == [
+        "Backend",
+        "Calibrator",
+        "Dataset",
+        "Executor",
+        "Loader",
+        "MergeableMetric",
+        "Metric",
+        "Reporter",
+    ]
     assert all(methods(cls) for cls in SEAMS.values())
 
 
