@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import weakref
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,6 +79,7 @@ class Spill:
     def _write(self) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile(prefix="qgate-")  # noqa: SIM115  # open as long as this object lives
+            weakref.finalize(self, self._file.close)
         self._file.seek(0, 2)
         for rows in self._waiting:
             self._file.write(np.ascontiguousarray(rows).tobytes())
