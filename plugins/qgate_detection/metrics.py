@@ -184,12 +184,11 @@ class MeanAveragePrecision(BoxMetric):
     def _class_matches(self, index: int, size: int) -> ClassMatches:
         detections, targets = (_group(table, index) for table in (self._detections, self._targets))
         bits = slice(size * len(self.thresholds), (size + 1) * len(self.thresholds))
-        found, ignored = (np.unpackbits(detections[key], axis=1, bitorder="little") for key in ("found", "ignored"))
         counted = targets["image"][targets["ignored"] >> size & 1 == 0]
         return ClassMatches(
             detections["image"].astype(np.int64),
-            found[:, bits].T.astype(bool),
-            ignored[:, bits].T.astype(bool),
+            _unpacked(detections["found"], bits),
+            _unpacked(detections["ignored"], bits),
             np.bincount(counted, minlength=self._num_images).astype(np.float64),
         )
 
@@ -259,6 +258,11 @@ def _packed(marks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
     """Pack marks, each (T, boxes), as bits: (boxes, bytes)."""
     packed: NDArray[np.uint8] = np.packbits(np.concatenate(marks), axis=0, bitorder="little").T
     return packed
+
+
+def _unpacked(packed: NDArray[np.uint8], bits: slice) -> NDArray[np.bool_]:
+    """Give some of the marks that were packed, (bits, boxes)."""
+    return np.unpackbits(packed, axis=1, bitorder="little")[:, bits].T.astype(bool)
 
 
 def _rows(dtype: np.dtype[Any], columns: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
