@@ -262,7 +262,8 @@ def _packed(marks: Sequence[NDArray[np.bool_]]) -> NDArray[np.uint8]:
 
 def _unpacked(packed: NDArray[np.uint8], bits: slice) -> NDArray[np.bool_]:
     """Give some of the marks that were packed, (bits, boxes)."""
-    return np.unpackbits(packed, axis=1, bitorder="little")[:, bits].T.astype(bool)
+    marks: NDArray[np.bool_] = np.unpackbits(packed, axis=1, bitorder="little")[:, bits].T.astype(bool)
+    return marks
 
 
 def _rows(dtype: np.dtype[Any], columns: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
