@@ -36,8 +36,10 @@ class Scores:
 
 def net():
     torch.manual_seed(0)
+    # What overwrites its input overwrites what an observer has seen.
+    layers = (nn.Conv2d(3, 8, 3), nn.SiLU(inplace=True), nn.Conv2d(8, 8, 3), nn.ReLU(inplace=True))
     pooled = (nn.AdaptiveAvgPool2d(2), nn.Flatten())
-    module = nn.Sequential(nn.Conv2d(3, 8, 3), nn.SiLU(), nn.Conv2d(8, 8, 3), nn.ReLU(), *pooled, nn.Linear(32, 4))
+    module = nn.Sequential(*layers, *pooled, nn.Linear(32, 4))
     return qgate.LoadedModel(
         module.eval(), (torch.rand(1, 3, 16, 16),), postprocess=lambda output, _: Scores(output.numpy()[0])
     )

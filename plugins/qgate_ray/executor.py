@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections import deque
@@ -43,9 +44,7 @@ class RayExecutor:
 
     def map(self, job: bytes, tasks: Iterable[bytes], num_threads: int) -> Iterator[bytes]:
         """Give each task's result, in the order of the tasks. Raises `ExecutorError`."""
-        import ray
-
-        self._connect()
+        ray = self._connected()
         remote = ray.remote(num_cpus=num_threads, max_retries=_RETRIES)(_perform)
         width = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)) // num_threads)
         shared, waiting, remaining = ray.put(job), deque[Any](), iter(tasks)
@@ -59,18 +58,21 @@ class RayExecutor:
             for reference in waiting:  # the driver has failed, or was interrupted
                 ray.cancel(reference)
 
-    def _connect(self) -> None:
-        """Connect to the cluster, once in a process. Raises `ExecutorError`."""
-        import ray
+    def _connected(self) -> Any:
+        """Give Ray, connected to the cluster, once in a process. Raises `ExecutorError`."""
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a gate reports to nobody
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Ray's own, of what it will change one day
+            import ray
 
-        if ray.is_initialized():
-            return
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+            if not ray.is_initialized():
+                self._connect(ray)
+        return ray
+
+    def _connect(self, ray: Any) -> None:
         own: dict[str, Any] = {"include_dashboard": False} if self._address == "local" else {}
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Ray's own, of what it will change one day
-                ray.init(self._address, log_to_driver=False, **own)
+            ray.init(self._address, log_to_driver=False, logging_level=logging.WARNING, **own)
         except Exception as error:  # of many kinds: an address is wrong, nobody answers, versions differ
             raise ExecutorError(
                 f'executor "ray" cannot reach a cluster at "{self._address}" ({_brief(error)}); start one with '

@@ -18,7 +18,7 @@ from qgate.config.model import ExecutorConfig
 from qgate.config.reader import bind, plugin_modules
 from qgate.engine.progress import Silent
 from qgate.environment import describe_environment, repository_path
-from qgate.errors import ConfigError
+from qgate.errors import ConfigError, PluginError, QGateError
 from qgate.outputs import artifact_output, blessed_output, results_output
 from qgate.plugins import load_registry
 from qgate.results import Result
@@ -186,7 +186,12 @@ class Gate:
         chosen = self.config.qgate.executor
         if chosen.name == ExecutorConfig.name:
             return None
-        return self.registry.executors.get(chosen.name)(chosen.options)
+        try:
+            return self.registry.executors.get(chosen.name)(chosen.options)
+        except QGateError:
+            raise
+        except Exception as error:
+            raise PluginError(f'executor "{chosen.name}" cannot work: {type(error).__name__}: {error}') from error
 
     @cached_property
     def environment(self) -> dict[str, Any]:

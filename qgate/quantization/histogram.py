@@ -36,7 +36,7 @@ class Histogram:
         """Give what `count` takes of a float32 tensor that holds at least one value."""
         low, high = (float(bound) for bound in torch.aminmax(x))
         step = x.numel() // _SAMPLE | 1  # odd, so as not to follow one column of a power-of-two width
-        return low, high, step, x.flatten()[::step]
+        return low, high, step, x.flatten()[::step].clone()  # the model may overwrite `x`
 
     def count(self, sampled: Sampled) -> None:
         """Take in a tensor's values."""

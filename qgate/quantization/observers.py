@@ -111,7 +111,10 @@ class StatisticObserver(ActivationObserver):
 
     @abstractmethod
     def statistic(self, x: torch.Tensor) -> Any:
-        """Give what is learnt from `x`, whatever was seen before: numbers, tensors, and tuples of these."""
+        """Give what is learnt from `x`, whatever was seen before: numbers, tensors, and tuples of these.
+
+        No views of `x`, which the model may overwrite before the statistic is taken in.
+        """
 
     @abstractmethod
     def take(self, statistic: Any) -> None:
