@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -37,6 +39,8 @@ from qgate.quantization.prepare import prepare
 from qgate.quantization.ranges import gather_statistics
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import torch
 
     from qgate.engine.cache import Key
@@ -49,8 +53,7 @@ __all__ = ["is_mergeable", "perform"]
 def perform(job: bytes, task: bytes) -> bytes:
     """Work on one task of a job, both as the engine made them. What goes wrong is in the result, too."""
     try:
-        content = {"value": _opened(job).work(from_bytes(task))}
-        return _result(content)
+        return _result({"value": _opened(job).work(from_bytes(task))})
     except QGateError as error:
         path = None if error.path is None else str(error.path)
         return _result({"error": [type(error).__name__, error.message, path, error.line]})
@@ -82,8 +85,9 @@ class Session:
     @cached_property
     def trials(self) -> Trials:
         """Give what tries recipes, on the data that the driver tries them on."""
-        self._folder = tempfile.TemporaryDirectory(prefix="qgate-worker-")
-        gate, settings, folder = self.gate, self.gate.config.qgate, Path(self._folder.name)
+        folder = Path(tempfile.mkdtemp(prefix="qgate-worker-"))
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
+        gate, settings = self.gate, self.gate.config.qgate
         inputs = tuning_inputs(self.model, self.inputs, gate.registry, settings.seed, Silent())
         return Trials(gate.writing_to(folder, folder / "cache"), self.model, inputs, folder)
 
@@ -141,7 +145,11 @@ class Work:
         """Do what a task says."""
         settings = self.session.gate.config.qgate
         with torch_state(seed=settings.seed, num_threads=settings.num_threads):
-            return getattr(self, f"_{task.pop('do')}")(**task)
+            return self._kinds[task.pop("do")](**task)
+
+    @property
+    def _kinds(self) -> dict[str, Callable[..., Any]]:
+        return {"hash": self._hash, "evaluate": self._evaluate, "calibrate": self._calibrate, "try": self._try}
 
     def _hash(self, begin: int, end: int) -> list[str]:
         """Give the fingerprints of evaluation samples."""
