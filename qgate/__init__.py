@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from qgate.engine.artifact import load_artifact
     from qgate.metrics import MeanMetric
     from qgate.protocols import LoadedModel, Sample
-    from qgate.quantization.observers import ActivationObserver, WeightObserver
+    from qgate.quantization.observers import ActivationObserver, StatisticObserver, WeightObserver
 
 __all__ = [
     "ActivationObserver",
@@ -21,6 +21,7 @@ __all__ = [
     "MeanMetric",
     "QGateError",
     "Sample",
+    "StatisticObserver",
     "WeightObserver",
     "__version__",
     "hookimpl",
@@ -37,6 +38,7 @@ _LAZY = {
     "LoadedModel": "qgate.protocols",
     "MeanMetric": "qgate.metrics",
     "Sample": "qgate.protocols",
+    "StatisticObserver": "qgate.quantization.observers",
     "WeightObserver": "qgate.quantization.observers",
     "load_artifact": "qgate.engine.artifact",
 }

@@ -361,11 +361,10 @@ def _console() -> Console:
 
 
 def _settings(config: Path) -> Settings:
-    from qgate.config.binder import bind_table
     from qgate.config.document import parse
-    from qgate.config.model import Settings
+    from qgate.config.reader import bind_settings
 
-    return bind_table(parse(config).root.table("qgate"), Settings)
+    return bind_settings(parse(config))
 
 
 def _registry(config: Path | None) -> Registry:

@@ -60,5 +60,9 @@ class ArtifactError(QGateError):
     """An artifact cannot be written, is damaged, or holds what its format does not allow."""
 
 
+class ExecutorError(QGateError):
+    """An executor has no workers, loses them again and again, or has some that would compute something else."""
+
+
 class ResultsError(QGateError):
     """A results file is missing, damaged, or of another schema."""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from qgate.protocols import Backend, Calibrator, Dataset, Exporter, Loader, Metric, Panels, Reporter
+    from qgate.protocols import Backend, Calibrator, Dataset, Executor, Exporter, Loader, Metric, Panels, Reporter
     from qgate.quantization.observers import Observer
 
 hookspec = pluggy.HookspecMarker("qgate")
@@ -68,6 +68,12 @@ def qgate_register_reporters() -> Iterable[type[Reporter]]:
 @hookspec
 def qgate_register_panels() -> Iterable[type[Panels]]:
     """Name what reports show of a model's predictions beyond figures: curves, pictures."""
+    return ()
+
+
+@hookspec
+def qgate_register_executors() -> Iterable[type[Executor]]:
+    """Name executors for `[qgate.executor] name = "..."`."""
     return ()
 
 

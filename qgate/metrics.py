@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from array import array
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -26,7 +27,7 @@ class MeanMetric(ABC):
 
     def __init__(self, class_names: Sequence[str]) -> None:
         self.class_names = tuple(class_names)
-        self._scores: list[float] = []
+        self._scores = array("d")
 
     @abstractmethod
     def score(self, prediction: Any, target: Any) -> float:
@@ -35,6 +36,14 @@ class MeanMetric(ABC):
     def update(self, sample_id: str, prediction: Any, target: Any) -> None:  # noqa: ARG002  # the protocol's
         """Take one sample in."""
         self._scores.append(float(self.score(prediction, target)))
+
+    def summary(self) -> NDArray[np.float64]:
+        """Give the scores so far."""
+        return np.array(self._scores)
+
+    def merge(self, summary: NDArray[np.float64]) -> None:
+        """Take in another instance's scores."""
+        self._scores.extend(summary.tolist())
 
     def compute(self, weights: NDArray[np.float64], where: Mapping[str, str] | None = None) -> NDArray[np.float64]:
         """Give the weighted mean for each row of `weights`, shape (rows, samples); NaN where a row's sum is 0."""

@@ -21,12 +21,23 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import ModuleType
 
-    from qgate.protocols import Backend, Calibrator, Dataset, Exporter, Loader, Metric, Panels, Reporter
+    from qgate.protocols import Backend, Calibrator, Dataset, Executor, Exporter, Loader, Metric, Panels, Reporter
     from qgate.quantization.observers import Observer
 
 T = TypeVar("T")
 
-KINDS = ("loaders", "datasets", "metrics", "observers", "calibrators", "backends", "exporters", "reporters", "panels")
+KINDS = (
+    "loaders",
+    "datasets",
+    "metrics",
+    "observers",
+    "calibrators",
+    "backends",
+    "exporters",
+    "reporters",
+    "panels",
+    "executors",
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +124,11 @@ class Registry:
     def panels(self) -> Kind[Panels]:
         """Give what reports show beyond figures."""
         return self._collect("panels")
+
+    @cached_property
+    def executors(self) -> Kind[Executor]:
+        """Give the executors."""
+        return self._collect("executors")
 
     def propose(self, hook: str, path: Path) -> Mapping[str, Any]:
         """Give the first proposal of a `qgate_propose_*` hook. Raises `ConfigError` with the plugins' reasons."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -24,9 +24,11 @@ __all__ = [
     "Backend",
     "Calibrator",
     "Dataset",
+    "Executor",
     "Exporter",
     "LoadedModel",
     "Loader",
+    "MergeableMetric",
     "Metric",
     "Panels",
     "Reporter",
@@ -177,6 +179,21 @@ class Metric(Protocol):
         ...
 
 
+class MergeableMetric(Metric, Protocol):
+    """A metric whose samples may be taken in elsewhere, a shard of the data set at a time.
+
+    An executor's workers have instances of their own; only what they keep of their samples reaches the driver.
+    """
+
+    def summary(self) -> Any:
+        """Give what is kept of the samples so far: numbers, strings, arrays of numbers, and lists or dicts of these."""
+        ...
+
+    def merge(self, summary: Any) -> None:
+        """Take in another instance's samples after one's own, as if `update` had: the same values to the last bit."""
+        ...
+
+
 class Calibrator(Protocol):
     """Chooses the samples that the observers see."""
 
@@ -261,4 +278,26 @@ class Reporter(Protocol):
 
     def write(self, result: Result, destination: Path | None) -> None:
         """Write `result` to `destination`, or to standard output where it is None."""
+        ...
+
+
+class Executor(Protocol):
+    """Has tasks worked on elsewhere: in other processes, on other machines.
+
+    `Options` is a frozen dataclass: the keys of `[qgate.executor]` beside `name`. Job and tasks are bytes that hold
+    JSON and arrays, no pickles; a job is the same for all tasks of a call, so it need be sent but once.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type]
+
+    def __init__(self, options: Any) -> None: ...
+
+    def map(self, job: bytes, tasks: Iterable[bytes], num_threads: int) -> Iterator[bytes]:
+        """Give `qgate.worker.perform(job, task)` for each task, in the order of the tasks.
+
+        Each call of `perform` computes on `num_threads` threads. A task whose worker died may be given to another: it
+        changes nothing. Take few tasks ahead of those whose results were asked for: results wait in memory. Raises
+        `ExecutorError`.
+        """
         ...

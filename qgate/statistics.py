@@ -22,6 +22,7 @@ __all__ = [
     "judge_interval",
     "median_ratio_interval",
     "resamples",
+    "rows_at_a_time",
     "samples_needed",
     "standard_interval",
 ]
@@ -29,7 +30,7 @@ __all__ = [
 RESAMPLES = 1000
 
 _BLOCK_RESAMPLES = 4000  # intervals of timing reach far into the tails
-_CHUNK = 1 << 23  # weights drawn at a time: 64 MB
+_CHUNK = 1 << 20  # weights held at a time: 8 MB, however many samples there are, up to a million
 _NORMAL = NormalDist()
 
 
@@ -39,10 +40,15 @@ def resamples(num_samples: int, seed: int) -> Iterator[Floats]:
     A weight says how often a sample is in a resample. One seed gives the same rows, whoever asks: that pairs the arms.
     """
     rng = np.random.default_rng(seed)
-    step = max(1, _CHUNK // num_samples)
+    step = rows_at_a_time(num_samples)
     for start in range(0, RESAMPLES, step):
         rows = min(step, RESAMPLES - start)
         yield rng.multinomial(num_samples, np.full(num_samples, 1 / num_samples), rows).astype(np.float64)
+
+
+def rows_at_a_time(num_samples: int) -> int:
+    """Give how many rows of weights, (rows, num_samples), should be in memory at a time."""
+    return max(1, _CHUNK // num_samples)
 
 
 def bootstrap_interval(

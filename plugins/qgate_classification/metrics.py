@@ -45,6 +45,15 @@ class _TopAccuracy:
         self._labels.append(label)
         self._found.append(prediction.rank(label) < self.count)
 
+    def summary(self) -> list[list[Any]]:
+        """Give the class of each image, and whether it was found."""
+        return [self._labels, self._found]
+
+    def merge(self, summary: list[list[Any]]) -> None:
+        """Take in another instance's images."""
+        self._labels += summary[0]
+        self._found += summary[1]
+
     def compute(self, weights: Floats, where: Mapping[str, str] | None = None) -> Floats:
         """Compute the share for each row of `weights` (rows, images); NaN where none of a slice's images is in it."""
         chosen = self._chosen(where)

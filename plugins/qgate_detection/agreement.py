@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from qgate_detection.boxes import Detections
-    from qgate_detection.matching import BoxPool
+    from qgate_detection.boxes import Detections, Targets
 
     Floats = NDArray[np.float64]
 
@@ -41,8 +39,7 @@ class _Comparison(BoxMetric):
         for detections in (prediction, target):
             self._check_prediction(sample_id, detections)
         counted, others = self._sides(prediction, target)
-        self._images.append((_kept(counted, MIN_SCORE), _kept(others, MIN_SCORE_OF_COUNTERPART).as_targets()))
-        self._forget()
+        self._add(_kept(counted, MIN_SCORE), _kept(others, MIN_SCORE_OF_COUNTERPART).as_targets())
 
     def _sides(self, prediction: Detections, float32: Detections) -> tuple[Detections, Detections]:
         """Give the detections to count, and those among which their counterparts are."""
@@ -54,33 +51,22 @@ class _Comparison(BoxMetric):
 
     def support(self, where: Mapping[str, str] | None = None) -> int:
         """Count the detections that count."""
-        return int(self._chosen(where or {}).sum())
+        return len(self._rows("detections", where or {}))
 
-    def _share(self, marked: NDArray[np.bool_], weights: Floats, where: Mapping[str, str] | None) -> Floats:
-        """Give the share of marked detections for each row of `weights` (rows, images)."""
-        chosen, num_images = self._chosen(where or {}), weights.shape[1]
-        image = self._pool.image[chosen]
-        total = weights @ np.bincount(image, marked[chosen], minlength=num_images)
+    def _share(self, weights: Floats, where: Mapping[str, str] | None, *, matched: bool) -> Floats:
+        """Give the share of detections with a counterpart, or without, for each row of `weights` (rows, images)."""
+        detections, num_images = self._rows("detections", where or {}), weights.shape[1]
+        image = detections["image"]
+        total = weights @ np.bincount(image, detections["matched"] == matched, minlength=num_images)
         return ratio(total, weights @ np.bincount(image, minlength=num_images))
 
-    def _chosen(self, where: Mapping[str, str]) -> NDArray[np.bool_]:
-        index = self._class_index(where)
-        label = self._pool.label
-        return np.ones(len(label), dtype=bool) if index is None else label == index
+    def _columns(self) -> dict[str, Any]:
+        return {"detections": np.dtype([("image", "u4"), ("label", "i4"), ("matched", "?")])}
 
-    def _forget(self) -> None:
-        super()._forget()
-        vars(self).pop("_matched", None)
-
-    @cached_property
-    def _pool(self) -> BoxPool:
-        return pool_boxes(self._images, min_overlap=MIN_OVERLAP)
-
-    @cached_property
-    def _matched(self) -> NDArray[np.bool_]:
-        """Mark the detections that have a counterpart, (D,)."""
-        found: NDArray[np.bool_] = match(self._pool, np.array([MIN_OVERLAP]), (-np.inf, np.inf)).found[0]
-        return found
+    def _match(self, images: Sequence[tuple[Detections, Targets]]) -> dict[str, dict[str, Any]]:
+        pool = pool_boxes(images, min_overlap=MIN_OVERLAP)
+        matched = match(pool, np.array([MIN_OVERLAP]), (-np.inf, np.inf)).found[0]
+        return {"detections": {"image": pool.image, "label": pool.label, "matched": matched}}
 
 
 class Agreement(_Comparison):
@@ -90,7 +76,7 @@ class Agreement(_Comparison):
 
     def compute(self, weights: Floats, where: Mapping[str, str] | None = None) -> Floats:
         """Compute the share for each row of `weights` (rows, images); NaN where float32 detects nothing."""
-        return self._share(self._matched, weights, where)
+        return self._share(weights, where, matched=True)
 
     def _sides(self, prediction: Detections, float32: Detections) -> tuple[Detections, Detections]:
         return float32, prediction
@@ -104,7 +90,7 @@ class Invented(_Comparison):
 
     def compute(self, weights: Floats, where: Mapping[str, str] | None = None) -> Floats:
         """Compute the share for each row of `weights` (rows, images); NaN where int8 detects nothing."""
-        return self._share(~self._matched, weights, where)
+        return self._share(weights, where, matched=False)
 
     def _sides(self, prediction: Detections, float32: Detections) -> tuple[Detections, Detections]:
         return prediction, float32

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -13,10 +11,11 @@ from qgate.errors import DataError
 from qgate_detection.boxes import Targets
 from qgate_detection.coco_json import read_coco_json
 from qgate_detection.dataset import ImageDataset, check_any_target, check_class_count
-from qgate_detection.images import ImageFile, list_images
+from qgate_detection.images import ImageFile, joined, list_images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from typing_extensions import Self
 
@@ -25,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CocoOptions:
-    """`images` is a folder (without annotations also a `.txt` list of images), `annotations` a JSON file."""
+    """`images` is a folder (without annotations also a `.txt` list of images), `annotations` a JSON file; or URIs."""
 
-    images: Path
-    annotations: Path | None = None
+    images: Path = field(metadata={"uri": True})
+    annotations: Path | None = field(default=None, metadata={"uri": True})
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,4 +102,4 @@ def _classes(image: CocoImage, class_index: dict[int, int]) -> np.ndarray[tuple[
 
 
 def _image_file(image: CocoImage, folder: Path, path: Path) -> ImageFile:
-    return ImageFile(Path(os.path.normpath(folder / image.file_name)), image.file_name, path)
+    return ImageFile(joined(folder, image.file_name), image.file_name, path)

@@ -62,7 +62,9 @@ class ImageDataset:
         try:
             return hashlib.sha256(self._images[index].path.read_bytes()).hexdigest()
         except OSError as error:
-            raise DataError(f"the image cannot be read: {error.strerror}", path=self._images[index].path) from None
+            raise DataError(
+                f"the image cannot be read: {error.strerror or type(error).__name__}", path=self._images[index].path
+            ) from None
 
     def _class_name(self, index: int) -> str:
         return self.class_names[index] if self.class_names else str(index)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import cv2
 import numpy as np
@@ -24,7 +24,7 @@ _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
 
 @dataclass(frozen=True)
 class ImageFile:
-    """An image, its stable id, and the place that names it."""
+    """An image, its stable id, and the place that names it; its path may be that of a URI."""
 
     path: Path
     id: str
@@ -56,14 +56,32 @@ def _read_list(source: Path, root: Path) -> list[ImageFile]:
     images = []
     for number, line in enumerate(read_text(source).splitlines(), start=1):
         if line.strip():
-            path = Path(os.path.normpath(source.parent / line.strip()))
+            path = joined(source.parent, line.strip())
             images.append(ImageFile(path, _identify(path, root), source, number))
     if not images:
         raise DataError("lists no image; expected one path a line", path=source)
     return images
 
 
+def joined(folder: Path, name: str) -> Path:
+    """Give the path of a file in a folder, each of which may be a URI. Raises `DataError`."""
+    if "://" in name:
+        try:
+            from upath import UPath
+        except ImportError:
+            raise DataError(f"{name} needs universal-pathlib; install pytest-qgate[uri]") from None
+        return cast("Path", UPath(name))
+    return folder / name if is_remote(folder) else Path(os.path.normpath(folder / name))
+
+
+def is_remote(path: Path) -> bool:
+    """Say whether a path is that of a URI (a `upath.UPath`), to be read by whoever needs the file, and no sooner."""
+    return not isinstance(path, Path)
+
+
 def _identify(path: Path, root: Path) -> str:
+    if is_remote(path):
+        return str(path).removeprefix(str(root)).removeprefix("/")
     return Path(os.path.relpath(path, root)).as_posix()
 
 
@@ -78,20 +96,25 @@ def read_text(path: Path) -> str:
 
 
 def check_images(images: Iterable[ImageFile]) -> None:
-    """Raise `DataError` where an image is missing, is empty, does not begin as images do, or is named twice."""
+    """Raise `DataError` where an image is missing, is empty, does not begin as images do, or is named twice.
+
+    Of images at a URI only the last is checked: each would be a request.
+    """
     first: dict[Path, ImageFile] = {}
     for image in images:
+        if image.path in first:
+            raise DataError(f"image {_as_named(image)} is named twice", path=image.named_in, line=image.line)
+        first[image.path] = image
+        if is_remote(image.path):
+            continue
         try:
             size = image.path.stat().st_size
         except OSError:
             raise DataError(f"image {_as_named(image)} is missing", path=image.named_in, line=image.line) from None
         if size == 0:
             raise DataError("the image file is empty (0 bytes); restore it or remove it from the set", path=image.path)
-        if image.path in first:
-            raise DataError(f"image {_as_named(image)} is named twice", path=image.named_in, line=image.line)
         if not cv2.haveImageReader(str(image.path)):  # reads only the first bytes
             read_image(image.path)
-        first[image.path] = image
 
 
 def _as_named(image: ImageFile) -> str:
@@ -107,7 +130,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise DataError(f"the image cannot be read: {error.strerror}", path=path) from None
+        raise DataError(f"the image cannot be read: {error.strerror or type(error).__name__}", path=path) from None
     cut_short = content.startswith(_JPEG_START) and content.rfind(_JPEG_END) < content.rfind(_JPEG_SCAN)
     pixels = None if cut_short or not content else _decode(content)
     if pixels is None:

@@ -32,6 +32,7 @@ class BoxPool:
 
     image: Ints
     label: Ints
+    score: NDArray[np.float32]
     rank: Ints
     area: Floats
     target_image: Ints
@@ -87,6 +88,7 @@ def pool_boxes(
     return BoxPool(
         image=image[order],
         label=label[order],
+        score=score[order],
         rank=rank,
         area=_join([shape.areas(item) for item in detections], np.float64)[order],
         target_image=target_image,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from qgate.errors import DataError
 from qgate_detection.data_yaml import read_data_yaml
 from qgate_detection.dataset import ImageDataset, check_any_target, check_class_count, check_class_order
-from qgate_detection.images import ImageFile, list_images
+from qgate_detection.images import ImageFile, is_remote, list_images
 from qgate_detection.yolo_labels import YoloLabels, find_labels, read_labels
 
 if TYPE_CHECKING:
@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class YoloOptions:
-    """`path` is a `data.yaml`, of which `split` names a key, or a folder of images, or a `.txt` list of them."""
+    """`path` is a `data.yaml`, of which `split` names a key, or a folder of images, or a `.txt` list of them.
 
-    path: Path
+    Images without labels may be at a URI.
+    """
+
+    path: Path = field(metadata={"uri": True})
     split: str | None = None
 
 
@@ -36,6 +39,13 @@ class YoloDataset(ImageDataset):
     def open(cls, options: YoloOptions, *, class_names: Sequence[str], require_targets: bool) -> Self:
         """Find all images, read and check all labels. Raises `DataError`."""
         images, names = _images_and_names(options)
+        if any(is_remote(image.path) for image in images):
+            if require_targets:
+                raise DataError(
+                    "images at a URI have no labels in this format, which are a file an image; use format coco",
+                    path=options.path,
+                )
+            return cls(images, [None] * len(images), class_names)
         check_class_count(names, class_names, options.path)
         check_class_order(names, class_names, options.path)
         labels = _read_all(images, len(names or class_names))

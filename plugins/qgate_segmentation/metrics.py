@@ -45,6 +45,15 @@ class MeanIoU:
         self._predicted.append(self._count(predicted))
         self._labelled.append(self._count(labelled))
 
+    def summary(self) -> list[Ints]:
+        """Give the pixels of each image and class: found, predicted and labelled."""
+        return [self._table(counts) for counts in self._counts]
+
+    def merge(self, summary: list[Ints]) -> None:
+        """Take in another instance's images."""
+        for counts, others in zip(self._counts, summary, strict=True):
+            counts += list(others)
+
     def compute(self, weights: Floats, where: Mapping[str, str] | None = None) -> Floats:
         """Compute the mean, or one class's IoU, for each row of `weights` (rows, images); NaN where undefined."""
         intersection = weights @ self._table(self._intersections)
@@ -68,6 +77,10 @@ class MeanIoU:
         if where:
             return int((labelled[:, self._class_names.index(where["class"])] > 0).sum())
         return int(labelled.any(axis=1).sum())
+
+    @property
+    def _counts(self) -> tuple[list[Ints], list[Ints], list[Ints]]:
+        return self._intersections, self._predicted, self._labelled
 
     def _count(self, labels: NDArray[np.uint8]) -> Ints:
         return np.bincount(labels, minlength=NO_CLASS + 1)[: self._num_classes]

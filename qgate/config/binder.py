@@ -34,12 +34,16 @@ REQUIRED = object()
 
 @dataclass(frozen=True)
 class Key:
-    """One key that a table takes: its type, its default (`REQUIRED` where there is none) and its bounds."""
+    """One key that a table takes: its type, its default (`REQUIRED` where there is none) and its bounds.
+
+    A path may be a URI as well where `uri` says so.
+    """
 
     name: str
     type: Any
     default: Any = REQUIRED
     bounds: Mapping[str, float] = field(default_factory=dict)
+    uri: bool = False
 
 
 class _MismatchError(Exception):
@@ -88,6 +92,8 @@ def bind_key(cursor: Cursor, key: Key) -> Any:
     """Read one key of a table, or its default. Raises `ConfigError`."""
     if key.name in cursor.value:
         child = cursor.child(key.name)
+        if key.uri and isinstance(child.value, str) and "://" in child.value:
+            return _opened_uri(child)
         return _bounded(child, convert(child, key.type), key.bounds)
     if key.default is REQUIRED:
         raise cursor.error(f'lacks the key "{key.name}": {describe_type(key.type)}')
@@ -112,7 +118,22 @@ def expect_table(cursor: Cursor) -> Cursor:
 def _key_of(item: Field[Any], annotation: Any) -> Key:
     default = item.default if item.default_factory is MISSING else item.default_factory()
     default = REQUIRED if default is MISSING else default
-    return Key(item.name, annotation, default, {name: item.metadata[name] for name in BOUNDS if name in item.metadata})
+    bounds = {name: item.metadata[name] for name in BOUNDS if name in item.metadata}
+    return Key(item.name, annotation, default, bounds, uri=item.metadata.get("uri", False))
+
+
+def _opened_uri(cursor: Cursor) -> Any:
+    """Give a `upath.UPath`, which has the methods of `pathlib.Path`. Raises `ConfigError`."""
+    try:
+        from upath import UPath
+    except ImportError:
+        raise cursor.value_error(f'"{cursor.value}" needs universal-pathlib; install pytest-qgate[uri]') from None
+    try:
+        path = UPath(cursor.value)
+        path.fs  # noqa: B018  # finds the protocol's package
+    except (ImportError, ValueError) as error:
+        raise cursor.value_error(f'"{cursor.value}": {error}') from None
+    return path
 
 
 def _parameters(constructor: Callable[..., None]) -> list[Key]:

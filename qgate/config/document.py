@@ -32,6 +32,7 @@ class Document:
     table: dict[str, Any]
     sha256: str
     lines: Mapping[Keys, int]
+    text: str
 
     def line_of(self, keys: Keys) -> int:
         """Give the line of a key path, or of the nearest table above that has one; 1 for the file as a whole."""
@@ -96,9 +97,9 @@ class Cursor:
                 raise self.error(f'unknown key "{key}"; {did_you_mean(key, known)}', key)
 
 
-def parse(path: Path) -> Document:
-    """Read a `qgate.toml`, and put environment variables in. Raises `ConfigError`."""
-    content = _read(path)
+def parse(path: Path, content: bytes | None = None) -> Document:
+    """Read a `qgate.toml`, and put environment variables in; `content` is for the file's. Raises `ConfigError`."""
+    content = _read(path) if content is None else content
     try:
         text = content.decode("utf-8-sig")
         table = tomli.loads(text)
@@ -107,7 +108,7 @@ def parse(path: Path) -> Document:
         raise ConfigError("is not UTF-8 text; save it as UTF-8", path=shown(path), line=line) from None
     except tomli.TOMLDecodeError as error:
         raise ConfigError(f"is not TOML: {error.msg}", path=shown(path), line=error.lineno) from None
-    document = Document(path.absolute(), table, hashlib.sha256(content).hexdigest(), locate(text))
+    document = Document(path.absolute(), table, hashlib.sha256(content).hexdigest(), locate(text), text)
     return replace(document, table=_expand(document.root))
 
 

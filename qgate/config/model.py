@@ -28,6 +28,17 @@ class Place:
 
 
 @dataclass(frozen=True)
+class ExecutorConfig:
+    """The `[qgate.executor]` table: who works on samples; `options` is the executor's `Options`.
+
+    "local" is no plugin: this process does all by itself.
+    """
+
+    name: str = "local"
+    options: Any = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """The `[qgate]` table; with `cache_bytes = 0` nothing is cached."""
 
@@ -41,6 +52,7 @@ class Settings:
     num_threads: int = field(default=1, metadata={"minimum": 1})
     confidence: float = field(default=0.95, metadata={"exclusiveMinimum": 0, "maximum": 0.99})
     on_inconclusive: Literal["fail", "warn"] = "fail"
+    executor: ExecutorConfig = ExecutorConfig()
 
     @property
     def details(self) -> Path:
@@ -189,9 +201,10 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class GateConfig:
-    """A whole `qgate.toml`. `sha256` is of the file's bytes."""
+    """A whole `qgate.toml`. `sha256` is of the file's bytes, `text` is what they say."""
 
     path: Path
     sha256: str
     qgate: Settings
     models: dict[str, ModelConfig]
+    text: str = ""

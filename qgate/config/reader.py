@@ -11,6 +11,7 @@ from qgate.config.document import parse
 from qgate.config.model import (
     SCHEMA_VERSION,
     DataConfig,
+    ExecutorConfig,
     GateConfig,
     ModelConfig,
     QuantizationConfig,
@@ -43,7 +44,12 @@ def read_config(path: Path, registry: Registry) -> GateConfig:
 def plugin_modules(document: Document) -> tuple[str, ...]:
     """Give `[qgate] plugins`, which must be loaded before the rest can be bound. Raises `ConfigError`."""
     _check_version(document.root)
-    return bind_table(document.root.table("qgate"), Settings).plugins
+    return bind_settings(document).plugins
+
+
+def bind_settings(document: Document, executor: ExecutorConfig = Settings.executor) -> Settings:
+    """Give the `[qgate]` table; `executor` is what its table of that name says. Raises `ConfigError`."""
+    return bind_table(document.root.table("qgate"), Settings, others=("executor",), executor=executor)
 
 
 def bind(document: Document, registry: Registry) -> GateConfig:
@@ -51,12 +57,12 @@ def bind(document: Document, registry: Registry) -> GateConfig:
     root = document.root
     _check_version(root)
     root.only(("schema_version", "qgate", "models"))
-    settings = bind_table(root.table("qgate"), Settings)
+    settings = bind_settings(document, _bind_executor(root.table("qgate"), registry))
     tables = _model_tables(root)
     models = [_bind_model(name, table, registry) for name, table in tables.items()]
     # Only now: asking for observers and backends imports torch, and the mistakes above should show at once.
     models = [_with_checked_recipe(model, tables[model.name], registry) for model in models]
-    return GateConfig(document.path, document.sha256, settings, {model.name: model for model in models})
+    return GateConfig(document.path, document.sha256, settings, {model.name: model for model in models}, document.text)
 
 
 def _check_version(root: Cursor) -> None:
@@ -65,6 +71,16 @@ def _check_version(root: Cursor) -> None:
     version = bind_key(root, Key("schema_version", int))
     if version != SCHEMA_VERSION:
         raise root.error(f"schema_version: this qgate reads {SCHEMA_VERSION}, got {version}", "schema_version")
+
+
+def _bind_executor(settings: Cursor, registry: Registry) -> ExecutorConfig:
+    table = expect_table(expect_table(settings).table("executor"))
+    name = bind_key(table, Key("name", str, ExecutorConfig.name))
+    if name == ExecutorConfig.name:
+        table.only(("name",))
+        return ExecutorConfig()
+    options: Any = bind_table(table, choose(table, "name", name, registry.executors).Options, others=("name",))
+    return ExecutorConfig(name, options)
 
 
 def _model_tables(root: Cursor) -> dict[str, Cursor]:

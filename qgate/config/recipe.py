@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from qgate.config.binder import Key, bind_key, bind_keys, bind_table, expect_table, options_of
-from qgate.config.model import ObserverConfig, QuantizationConfig, TrainingConfig
+from qgate.config.model import FallbackConfig, ObserverConfig, QuantizationConfig, TrainingConfig
 from qgate.errors import PluginError
 
 if TYPE_CHECKING:
     from qgate.config.document import Cursor
+    from qgate.config.model import Place
     from qgate.plugins import Kind, Registry
 
 T = TypeVar("T")
@@ -77,6 +78,17 @@ def check_recipe(table: Cursor, recipe: QuantizationConfig, registry: Registry) 
     activation = _checked_observer(table.table("activation"), recipe.activation, ACTIVATION_KEYS, registry)
     weight = _checked_observer(table.table("weight"), recipe.weight, WEIGHT_KEYS, registry)
     return replace(recipe, activation=activation, weight=weight)
+
+
+def plain_recipe(recipe: QuantizationConfig) -> dict[str, Any]:
+    """Give a recipe as plain values, for another process; without its training, which no other process does."""
+    return {name: value for name, value in asdict(recipe).items() if name not in {"place", "training"}}
+
+
+def recipe_of(plain: dict[str, Any], place: Place) -> QuantizationConfig:
+    """Give the recipe that `plain_recipe` was given."""
+    tables = {"activation": ObserverConfig, "weight": ObserverConfig, "fallback": FallbackConfig}
+    return QuantizationConfig(place, **{**plain, **{name: kind(**plain[name]) for name, kind in tables.items()}})
 
 
 def _bind_observer(table: Cursor, default: ObserverConfig, core_keys: tuple[str, ...]) -> ObserverConfig:

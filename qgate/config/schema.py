@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 from qgate.config.binder import REQUIRED, Key, keys_of
-from qgate.config.model import CORE_METRICS, SCHEMA_VERSION, QuantizationConfig, Settings, TimingConfig, TrainingConfig
+from qgate.config.model import (
+    CORE_METRICS,
+    SCHEMA_VERSION,
+    ExecutorConfig,
+    QuantizationConfig,
+    Settings,
+    TimingConfig,
+    TrainingConfig,
+)
 from qgate.config.reader import MAX_OVERLAP, MODEL_NAME, NUM_SAMPLES
 from qgate.config.recipe import REDUCE_RANGE
 from qgate.config.thresholds import DROP_TYPE, MIN_SAMPLES, WHERE, limits
@@ -39,7 +47,8 @@ def schema() -> dict[str, Any]:
         "propertyNames": {"pattern": f"^{MODEL_NAME}$"},
         "additionalProperties": _model(),
     }
-    qgate = _table(keys_of(Settings))
+    qgate = _table(key for key in keys_of(Settings) if key.name != "executor")
+    qgate["properties"]["executor"] = _object({"name": {**_STRING, "default": ExecutorConfig.name}}, closed=False)
     version = {"const": SCHEMA_VERSION}
     root = _object({"schema_version": version, "qgate": qgate, "models": models}, ("schema_version", "models"))
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "qgate.toml", **root}

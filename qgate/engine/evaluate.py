@@ -34,6 +34,7 @@ __all__ = [
     "predict",
     "read_sample",
     "run_arm",
+    "update_metric",
 ]
 
 Modules = Mapping[str, torch.nn.Module]
@@ -59,7 +60,7 @@ class PairWatcher(Protocol):
         ...
 
 
-def evaluate(  # noqa: PLR0913  # what is run, on what, and who watches
+def evaluate(  # noqa: PLR0913  # what is run, on what, who watches, and how many at a time
     loaded: LoadedModel,
     arms: Arms,
     dataset: Dataset,
@@ -67,23 +68,25 @@ def evaluate(  # noqa: PLR0913  # what is run, on what, and who watches
     progress: Progress,
     *,
     of_both: Sequence[PairWatcher] = (),
+    num_workers: int | None = None,
 ) -> list[str]:
     """Update `metrics[arm][name]` with every arm's predictions, sample by sample in the data set's order.
 
     `of_both` are told of `float32` and `int8` at once. Gives the digest of each sample's target.
 
-    A sample is read and preprocessed once for all arms. Samples are worked on by as many threads as there are cores,
-    each with the thread count that torch has now, so that reading, forward passes and postprocessing overlap.
+    A sample is read and preprocessed once for all arms. Samples are worked on by as many threads as there are cores, or
+    `num_workers`, each with the thread count that torch has now, so that reading, forward passes and postprocessing
+    overlap.
     """
     targets: list[str] = []
     running = {arm: module for arm, module in arms.items() if isinstance(module, torch.nn.Module)}
     known = {arm: values for arm, values in arms.items() if not isinstance(values, torch.nn.Module)}
-    for index, (sample, computed) in enumerate(_predictions(loaded, running, dataset)):
+    for index, (sample, computed) in enumerate(_predictions(loaded, running, dataset, num_workers)):
         predictions = {**computed, **{arm: values[index] for arm, values in known.items()}}
         for arm, prediction in predictions.items():
             for metric in metrics[arm].values():
                 compared = predictions["float32"] if compares_with_float32(metric) else sample.target
-                _update(metric, sample.id, prediction, compared, arm)
+                update_metric(metric, sample.id, prediction, compared, arm)
         for watcher in of_both:
             watcher.update(sample.id, predictions["float32"], predictions["int8"], sample.target)
         targets.append(digest(sample.target))
@@ -91,7 +94,9 @@ def evaluate(  # noqa: PLR0913  # what is run, on what, and who watches
     return targets
 
 
-def _predictions(loaded: LoadedModel, arms: Modules, dataset: Dataset) -> Iterator[tuple[Sample, dict[str, Any]]]:
+def _predictions(
+    loaded: LoadedModel, arms: Modules, dataset: Dataset, num_workers: int | None
+) -> Iterator[tuple[Sample, dict[str, Any]]]:
     threads = torch.get_num_threads()
 
     def work(index: int) -> tuple[Sample, dict[str, Any]]:
@@ -99,7 +104,7 @@ def _predictions(loaded: LoadedModel, arms: Modules, dataset: Dataset) -> Iterat
         with torch.inference_mode():
             return sample, predict(loaded, arms, sample) if arms else {}
 
-    workers = max(1, cores() // threads)
+    workers = num_workers or max(1, cores() // threads)
     # The thread count is a setting of each thread in OpenMP, so each worker sets its own.
     with ThreadPoolExecutor(workers, "qgate", torch.set_num_threads, (threads,)) as pool:
         try:
@@ -167,7 +172,8 @@ def compares_with_float32(metric: Watcher | type[Metric]) -> bool:
     return bool(said == "float32")
 
 
-def _update(metric: Watcher, sample_id: str, prediction: Any, compared: Any, arm: str) -> None:
+def update_metric(metric: Watcher, sample_id: str, prediction: Any, compared: Any, arm: str) -> None:
+    """Let a metric take a sample in. Raises `PluginError`, which names metric, sample and arm."""
     try:
         metric.update(sample_id, prediction, compared)
     except QGateError:

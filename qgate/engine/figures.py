@@ -10,7 +10,7 @@ import numpy as np
 from qgate.errors import DataError
 from qgate.losers import losers
 from qgate.resampled import encode
-from qgate.statistics import bootstrap_interval, resamples
+from qgate.statistics import bootstrap_interval, resamples, rows_at_a_time
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -102,10 +102,17 @@ class Comparison:
         A metric is undefined on samples without targets. Many samples are dealt into groups, and groups are counted,
         which are fewer: how wide an interval is hardly depends on so great a number.
         """
-        groups = min(self.num_samples, _GROUPS)
-        rows = np.equal.outer(np.arange(groups), np.arange(self.num_samples) % groups).astype(np.float64)
-        defined = int(np.isfinite(self.baseline.compute(rows, where)).sum())
+        groups, step = min(self.num_samples, _GROUPS), rows_at_a_time(self.num_samples)
+        defined = sum(
+            int(np.isfinite(self.baseline.compute(self._dealt(groups, range(first, first + step)), where)).sum())
+            for first in range(0, groups, step)
+        )
         return self.num_samples if defined == groups else defined
+
+    def _dealt(self, groups: int, wanted: range) -> NDArray[np.float64]:
+        """Give weights that choose one group of samples a row."""
+        rows = np.arange(wanted.start, min(wanted.stop, groups))
+        return np.equal.outer(rows, np.arange(self.num_samples) % groups).astype(np.float64)
 
     def _resamples(self) -> Iterable[NDArray[np.float64]]:
         return resamples(self.num_samples, self.seed)

@@ -69,6 +69,10 @@ class Findings:
         self._keep(panels=tuple(_bounded(panels)))
         self._miss("panels", "; ".join(reasons))
 
+    def leave_out_panels(self, reason: str) -> None:
+        """Say why nobody could watch the predictions."""
+        self._miss("panels", reason)
+
     def take_layers(self, look: Callable[[], Layers]) -> None:
         """Look at the layers."""
         try:

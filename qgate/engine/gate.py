@@ -8,16 +8,18 @@ import time
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qgate import __version__
 from qgate.blessed import load_blessed
 from qgate.config.document import parse
+from qgate.config.model import ExecutorConfig
 from qgate.config.reader import bind, plugin_modules
 from qgate.engine.formats import available_exporter, shipped_path
 from qgate.engine.progress import Silent
 from qgate.environment import describe_environment, repository_path
-from qgate.errors import ConfigError
+from qgate.errors import ConfigError, PluginError, QGateError
 from qgate.history import history_folder, record
 from qgate.outputs import artifact_output, blessed_output, history_output, results_output
 from qgate.plugins import load_registry
@@ -25,16 +27,17 @@ from qgate.results import Result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-    from pathlib import Path
 
     from qgate.blessed import Blessed, Change
     from qgate.config.model import GateConfig, ModelConfig
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.engine.run import Run
+    from qgate.engine.sharded import Workers
     from qgate.engine.training.processes import Processes
     from qgate.outputs import Output
     from qgate.plugins import Registry
+    from qgate.protocols import Executor
     from qgate.results import Artifact, ModelResult
 
 __all__ = ["Gate"]
@@ -61,13 +64,14 @@ class Gate:
         self._timing = timing
         self._update_blessed = update_blessed
         self._keeps_details = True
+        self._plugin_folders: tuple[Path, ...] = ()
         self.processes: Processes | None = None
         self._inputs: dict[str, Inputs] = {}
         self._preflight_seconds: dict[str, float] = {}
         self._results: dict[str, ModelResult] = {}
 
     @classmethod
-    def open(
+    def open(  # noqa: PLR0913  # each is an option of a front end, or what a worker was sent
         cls,
         path: Path,
         *,
@@ -75,22 +79,27 @@ class Gate:
         plugins: Sequence[tuple[object, str]] = (),
         timing: bool = True,
         update_blessed: bool = False,
+        content: bytes | None = None,
     ) -> Gate:
         """Read a configuration with its plugins; `models` names those to run, all where it is empty.
 
         `plugins` are further plugin objects and their names, e.g. a `conftest.py`. The folder of the file joins
-        `sys.path`, for the modules that the file names. With `update_blessed` every figure is taken as accepted, for
-        `save_blessed` to write; never where the environment variable CI is set. Raises `ConfigError`, `PluginError`.
+        `sys.path`, for the modules that the file names; `content` is read in place of the file's. With `update_blessed`
+        every figure is taken as accepted, for `save_blessed` to write; never where the environment variable CI is set.
+        Raises `ConfigError`, `PluginError`.
         """
         if update_blessed and os.environ.get("CI", "false").lower() not in ("", "false"):
             raise ConfigError("blessed results are never updated where CI is set: a person blesses, and commits")
-        document = parse(path)
+        document = parse(path, content)
         folder = str(path.resolve().parent)
         if folder not in sys.path:
             sys.path.insert(0, folder)
         registry = load_registry(plugin_modules(document), plugins)
         config = bind(document, registry)
-        return cls(config, registry, _choose(config, models), timing=timing, update_blessed=update_blessed)
+        files = [getattr(plugin, "__file__", None) for plugin, _ in plugins]
+        gate = cls(config, registry, _choose(config, models), timing=timing, update_blessed=update_blessed)
+        gate._plugin_folders = tuple(Path(file).parent for file in files if file)
+        return gate
 
     def preflight(self) -> None:
         """Load every chosen model, open its data, and see that what is found can be written.
@@ -100,6 +109,7 @@ class Gate:
         for output in self._outputs():
             output.check()
         self.blessed  # noqa: B018  # a damaged file shows at once
+        self.executor  # noqa: B018  # and so does one that cannot work here
 
         from qgate.engine.quantize import available_backend, resolve
         from qgate.engine.training.train import check_trainable
@@ -155,10 +165,16 @@ class Gate:
     def writing_to(self, folder: Path, cache: Path | None = None) -> Gate:
         """Give a gate of the same models and data that writes into `folder`, and to a `cache` of its own or to ours.
 
-        It keeps no details for reports.
+        It keeps no details for reports, and works in this process, whatever the executor.
         """
         cache = cache or self.config.qgate.cache
-        settings = replace(self.config.qgate, results=folder / "results.json", artifacts=folder, cache=cache)
+        settings = replace(
+            self.config.qgate,
+            results=folder / "results.json",
+            artifacts=folder,
+            cache=cache,
+            executor=ExecutorConfig(),
+        )
         config = replace(self.config, qgate=settings)
         other = Gate(config, self.registry, self.models, timing=self._timing, update_blessed=False)
         other._inputs = self._inputs
@@ -201,6 +217,19 @@ class Gate:
         return load_blessed(self.config.qgate.blessed)
 
     @cached_property
+    def executor(self) -> Executor | None:
+        """Give who works on samples in place of this process. Raises `ExecutorError` where that cannot be."""
+        chosen = self.config.qgate.executor
+        if chosen.name == ExecutorConfig.name:
+            return None
+        try:
+            return self.registry.executors.get(chosen.name)(chosen.options)
+        except QGateError:
+            raise
+        except Exception as error:
+            raise PluginError(f'executor "{chosen.name}" cannot work: {type(error).__name__}: {error}') from error
+
+    @cached_property
     def environment(self) -> dict[str, Any]:
         """Describe the machine and the software."""
         return describe_environment(self.config.qgate.num_threads, self.config.path.resolve().parent)
@@ -223,7 +252,14 @@ class Gate:
 
         run = Run(self.config, model, self.registry, self.environment, progress or Silent())
         run.processes = self.processes or run.processes
+        run.workers = self.workers(model)
         return run
+
+    def workers(self, model: ModelConfig) -> Workers | None:
+        """Give the executor's workers for one model; None where this process works."""
+        from qgate.engine.sharded import Workers
+
+        return Workers(self.executor, self.config, model, self._plugin_folders) if self.executor else None
 
     def _model(self, name: str) -> ModelConfig:
         return _choose(self.config, [name])[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from qgate.engine.calibrate import calibrate, select_samples
@@ -12,15 +12,15 @@ from qgate.errors import QuantizationError
 from qgate.quantization.prepare import Recipe, convert, prepare
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import torch
 
     from qgate.config.model import ModelConfig, TrainingConfig
     from qgate.engine.load import Inputs
-    from qgate.engine.progress import StepClock
+    from qgate.engine.progress import Progress, StepClock
     from qgate.plugins import Registry
-    from qgate.protocols import Backend, LoadedModel
+    from qgate.protocols import Backend, Dataset, LoadedModel
 
 __all__ = [
     "Calibration",
@@ -145,15 +145,18 @@ def choose_calibration(config: ModelConfig, registry: Registry, inputs: Inputs, 
 
 @dataclass(frozen=True)
 class Calibration:
-    """The samples that a model is calibrated on, and how its observers come to know them."""
+    """The samples that a model is calibrated on, and how its observers come to know them: `show` shows them."""
 
     inputs: Inputs
     chosen: Sequence[int]
+    show: Callable[[torch.fx.GraphModule, LoadedModel, Dataset, Sequence[int], Progress], None] = field(
+        default=calibrate, kw_only=True
+    )
 
     def fill(self, observed: torch.fx.GraphModule, clock: StepClock) -> None:
         """Show the samples to the observers. Raises `DataError`, `ModelError`."""
         with clock.step("calibrate", len(self.chosen)) as progress:
-            calibrate(observed, self.inputs.loaded, self.inputs.calibration, self.chosen, progress)
+            self.show(observed, self.inputs.loaded, self.inputs.calibration, self.chosen, progress)
 
 
 def quantize(

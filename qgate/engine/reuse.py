@@ -14,8 +14,9 @@ import torch
 from qgate.engine.artifact import content_sha256
 from qgate.engine.blame import tensors_of
 from qgate.engine.cache import Cache
+from qgate.engine.calibrate import calibrate
 from qgate.engine.digest import digest, evaluator_settings
-from qgate.engine.evaluate import brief, naming, predict, read_sample
+from qgate.engine.evaluate import brief, evaluate, naming, predict, read_sample
 from qgate.engine.overlap import fingerprints
 from qgate.engine.quantize import Calibration, Plan, available_backend, quantize_by, resolve
 from qgate.engine.recording import Recording, replayed
@@ -29,18 +30,20 @@ from qgate.quantization.codec import encode
 from qgate.quantization.ranges import ranges_of, take_ranges
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from qgate.config.model import GateConfig, ModelConfig
     from qgate.engine.artifact import Encoded
     from qgate.engine.cache import Entry, Key
+    from qgate.engine.evaluate import Arms, PairWatcher, Watcher
     from qgate.engine.fallback.find import Case
     from qgate.engine.load import Inputs
-    from qgate.engine.progress import StepClock
+    from qgate.engine.progress import Progress, StepClock
+    from qgate.engine.sharded import Workers
     from qgate.engine.training.processes import Processes
     from qgate.plugins import Registry
-    from qgate.protocols import Dataset, LoadedModel
+    from qgate.protocols import Dataset, LoadedModel, Metric
     from qgate.quantization.prepare import Recipe
 
 __all__ = ["Reuse"]
@@ -62,11 +65,13 @@ class Reuse:
 
     Every key holds what all results depend on: the model's weights and structure, the loader's options, the code of
     qgate, of plugins and of the model, the versions of what is installed, the machine, and the seed.
+    What is not known is computed by `workers`, where there are some.
     """
 
     def __init__(self, config: GateConfig, model: ModelConfig, registry: Registry, environment: dict[str, Any]) -> None:
         self.used: dict[str, str] = {}
         self.notes: dict[str, None] = {}
+        self.workers: Workers | None = None
         self._settings = config.qgate
         self._model = model
         self._registry = registry
@@ -88,7 +93,7 @@ class Reuse:
         key = self._recipe_key("int8 graph", inputs, chosen, {**said, "training": None})
         known: Encoded | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, {}))
         if known is None:
-            calibration = self._calibration_of(inputs, chosen, said)
+            calibration = self._calibration_of(model, inputs, chosen, said)
             graph, recipe = quantize_by(calibration, model, self._registry, clock)
             known = encode(graph, inputs.loaded.example_inputs)
             self._store(key, lambda: known)
@@ -105,7 +110,9 @@ class Reuse:
         known: list[Any] | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, {}))
         if known is None:
             checkpoint = Checkpoint(case.artifact.with_suffix(".checkpoint"), identity) if identity else None
-            calibration = self._calibration_of(inputs, case.chosen, said)
+            calibration = self._calibration_of(model, inputs, case.chosen, said)
+            if self.workers:
+                self.workers.note("training is no work for workers: this process trained")
             lesson = Lesson(model, inputs, plan, case.judged, self._settings.seed, processes)
             graph, described = train_by(calibration, lesson, checkpoint, clock)
             known = [encode(graph, inputs.loaded.example_inputs), described]
@@ -114,9 +121,11 @@ class Reuse:
                 checkpoint.remove()
         return known[0], plan.recipe, known[1]
 
-    def _calibration_of(self, inputs: Inputs, chosen: Sequence[int], said: Key) -> Calibration:
+    def _calibration_of(self, model: ModelConfig, inputs: Inputs, chosen: Sequence[int], said: Key) -> Calibration:
         of_ranges = {name: value for name, value in said.items() if name not in _AFTER_CALIBRATION}
-        return _Calibration(inputs, chosen, self, self._recipe_key("calibration", inputs, chosen, of_ranges))
+        key = self._recipe_key("calibration", inputs, chosen, of_ranges)
+        show = self.workers.calibrator(model.quantization) if self.workers else calibrate
+        return _Calibration(inputs, chosen, self, key, show=show)
 
     def filled(self, key: Key | None, observed: torch.fx.GraphModule, fill: Callable[[], None]) -> None:
         """Fill observers, unless it is known what they find."""
@@ -174,7 +183,25 @@ class Reuse:
         known = self._recalled(key, lambda entry: replayed(entry, count, fresh))
         return Recording(key, fresh, count, self._cache.max_bytes, known)
 
-    def store(self, recording: Recording) -> None:
+    def evaluated(  # noqa: PLR0913, PLR0917  # what `evaluate` takes, and where predictions go
+        self,
+        inputs: Inputs,
+        arms: Arms,
+        metrics: Mapping[str, Mapping[str, Metric]],
+        recordings: Mapping[str, Recording],
+        progress: Progress,
+        of_both: Sequence[PairWatcher],
+    ) -> list[str]:
+        """Evaluate in this process, as `evaluate` does, and store the predictions."""
+        watchers: dict[str, dict[str, Watcher]] = {
+            arm: {"recording": recordings[arm], **each} for arm, each in metrics.items()
+        }
+        targets = evaluate(inputs.loaded, arms, inputs.evaluation, watchers, progress, of_both=of_both)
+        for recording in recordings.values():
+            self._store_predictions(recording)
+        return targets
+
+    def _store_predictions(self, recording: Recording) -> None:
         """Store the predictions that were taken in, where all of them could be kept."""
         packed = recording.packed()
         if recording.key and packed:

@@ -16,25 +16,24 @@ from qgate.engine.advice import advice, missed_metrics
 from qgate.engine.artifact import encoded_bytes, float_bytes, write_artifact
 from qgate.engine.collapse import check_collapse
 from qgate.engine.digest import digest, evaluator_settings
-from qgate.engine.evaluate import brief, evaluate
+from qgate.engine.evaluate import brief
 from qgate.engine.explain import kernels, slowest
-from qgate.engine.fallback.find import Case, Fallback, find_fallback
+from qgate.engine.fallback.find import Case, Fallback, find_fallback, tried_on
 from qgate.engine.fallback.search import Candidate
 from qgate.engine.figures import Evaluated, size_figures
 from qgate.engine.findings import LAYER_CLASSES, Findings, look_at_layers
-from qgate.engine.heldout import hold_out
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
 from qgate.engine.progress import StepClock
 from qgate.engine.quantize import choose_calibration, describe, with_ignored, without_training
 from qgate.engine.regression import with_regressions
 from qgate.engine.reuse import Reuse, relevant
-from qgate.engine.shipping import exported_file, load_shipped, ship
+from qgate.engine.shipping import exported_file, load_shipped, ship, shipped_files
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
 from qgate.engine.training.bought import with_gains
 from qgate.engine.training.processes import ALONE
-from qgate.errors import DataError, QGateError
+from qgate.errors import QGateError
 from qgate.quantization.float_forms import float_forms
 from qgate.results import Artifact, ModelResult
 from qgate.statistics import judge_interval
@@ -47,10 +46,11 @@ if TYPE_CHECKING:
     from qgate.blessed import Entry
     from qgate.config.model import GateConfig, ModelConfig
     from qgate.engine.artifact import Encoded
-    from qgate.engine.evaluate import Arms, Modules, Watcher
+    from qgate.engine.evaluate import Arms, Modules
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.engine.recording import Recording
+    from qgate.engine.sharded import Workers
     from qgate.engine.training.processes import Processes
     from qgate.plugins import Registry
     from qgate.protocols import Exporter, LoadedModel, Metric
@@ -76,6 +76,7 @@ class Run:
         self.clock = StepClock(progress)
         self.processes: Processes = ALONE
         self.fallback_seconds = math.inf
+        self.workers: Workers | None = None
         self.reuse = Reuse(config, model, registry, environment)
         self.findings = Findings(registry, None)
         self._floats: dict[str, torch.nn.Module] = {}
@@ -122,6 +123,7 @@ class Run:
         self._compare_with(blessed)
         verdicts = judge(self.model.limit_tables, self.metrics, reason, self.num_evaluation_samples)
         written = self.findings.write(reason, self.config.path.parent)
+        worked = self.workers.notes() if self.workers else []
         return ModelResult(
             quantization=self.quantization,
             artifact=self.artifact,
@@ -130,7 +132,7 @@ class Run:
             metrics=self.metrics,
             verdicts=verdicts,
             seconds={**self.clock.seconds, "total": time.perf_counter() - begin},
-            notes=(*self.notes, *self.reuse.notes, *self.findings.notes),
+            notes=(*self.notes, *self.reuse.notes, *worked, *self.findings.notes),
             conditions=self.conditions,
             calibration_overlap=self.calibration_overlap,
             cached=self.reuse.used,
@@ -143,10 +145,16 @@ class Run:
         with self._torch_state(), TemporaryDirectory(prefix="qgate-") as folder:
             inputs = self._load(open_inputs)
             chosen = self._choose_calibration(inputs)
-            evaluation = fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
+            evaluation = self._evaluation_fingerprints(inputs)
             path = Path(folder) / "artifact.pt" if exporter else output
             artifact = self._produce(self._case(inputs, chosen, evaluation, path))
             return exported_file(path, exporter, output) if exporter else artifact
+
+    def timed(self, loaded: LoadedModel, artifact: Path) -> dict[str, Any]:
+        """Measure how fast an artifact is, nothing more; give the figures of `speedup`."""
+        with self._torch_state():
+            self._time(loaded, self._load_int8(artifact))
+        return self.metrics["speedup"]
 
     def _torch_state(self) -> Any:
         return torch_state(seed=self.config.qgate.seed, num_threads=self.config.qgate.num_threads)
@@ -155,7 +163,7 @@ class Run:
         inputs = self._load(open_inputs)
         chosen = self._choose_calibration(inputs)
         evaluation = self._check_overlap(inputs, chosen)
-        path = self.config.qgate.artifacts / f"{self.model.name}.pt"
+        path = self._path("int8")
         case = self._case(inputs, chosen, evaluation, path, timed=timing)
         produced = self._produce(case)
         untrained = self._untrained(case)
@@ -165,11 +173,10 @@ class Run:
         self.artifact = self._relative(shipped) if shipped else produced
         with self.clock.step("reload"):
             int8 = self._load_int8(path)
-            recordings = self._recordings(written, int8)
-            modules = {"int8": int8}
+            modules, cases = {"int8": int8}, {"int8": written}
             if untrained:
-                modules["ptq"] = load_shipped(untrained.artifact, self.registry)
-                recordings["ptq"] = self.reuse.recording("ptq", modules["ptq"], untrained, untrained.artifact)
+                modules["ptq"], cases["ptq"] = load_shipped(untrained.artifact, self.registry), untrained
+            recordings = self._recordings(inputs.loaded, modules, cases)
             arms = self._arms(inputs.loaded, modules, recordings)
             self._name_kernels(case)
         self.metrics["size_reduction"] = size_figures(float_bytes(inputs.loaded.module), self.artifact.bytes)
@@ -184,20 +191,35 @@ class Run:
 
     def _load(self, open_inputs: Callable[[], Inputs]) -> Inputs:
         with self.clock.step("load"):
-            return open_inputs()
+            inputs = open_inputs()
+            if self.workers:
+                self.reuse.workers = self.workers
+                self.workers.start(self.reuse.conditions(inputs.loaded), len(inputs.evaluation))
+            return inputs
 
     def _load_int8(self, path: Path) -> torch.nn.Module:
         return load_shipped(path, self.registry)
 
-    def _recordings(self, case: Case, int8: torch.nn.Module) -> dict[str, Recording]:
-        float32 = self.reuse.recording("float32", case.inputs.loaded.module, case)
-        return {"float32": float32, "int8": self.reuse.recording("int8", int8, case, case.artifact)}
+    def _path(self, arm: str) -> Path:
+        """Say where an arm's artifact is written."""
+        name = self.model.name if arm == "int8" else f"{self.model.name}.{arm}"
+        return self.config.qgate.artifacts / f"{name}.pt"
+
+    def _recordings(self, loaded: LoadedModel, modules: Modules, cases: Mapping[str, Case]) -> dict[str, Recording]:
+        """Give what is known of all arms' predictions; of those that workers make, nothing comes here."""
+        if self.workers:
+            return {}
+        float32 = self.reuse.recording("float32", loaded.module, cases["int8"])
+        int8 = {arm: self.reuse.recording(arm, modules[arm], case, case.artifact) for arm, case in cases.items()}
+        return {"float32": float32, **int8}
 
     def _arms(self, loaded: LoadedModel, modules: Modules, recordings: Mapping[str, Recording]) -> Arms:
         """Give the arms as they are evaluated: what they are known to predict, or else what is run."""
         known = {arm: recording.known for arm, recording in recordings.items() if recording.known is not None}
         if "float32" in known:
             return {**modules, **known}
+        if self.workers:
+            return {"float32": loaded.module, **modules}
         forms = self._float_forms(loaded)
         return {"float32": forms.get("frozen", forms["eager"]), **modules, **known}
 
@@ -235,10 +257,15 @@ class Run:
         """Look for calibration samples among the evaluation samples; give the latter's fingerprints."""
         with self.clock.step("hash"):
             calibration = fingerprints(inputs.calibration, chosen)
-            evaluation = fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
+            evaluation = self._evaluation_fingerprints(inputs)
         self.calibration_overlap, note = check_overlap(calibration, evaluation, self.model.data)
         self.notes += [note] if note else []
         return evaluation
+
+    def _evaluation_fingerprints(self, inputs: Inputs) -> list[str]:
+        if self.workers:
+            return self.workers.hashes(inputs)
+        return fingerprints(inputs.evaluation, range(len(inputs.evaluation)))
 
     def _case(
         self, inputs: Inputs, chosen: list[int], evaluation: list[str], path: Path, *, timed: bool = True
@@ -296,13 +323,19 @@ class Run:
         settings, recipe = self.config.qgate, self.model.quantization
         tables = [relevant(table) for table in self.model.thresholds.values()]
         said = [recipe.fallback.max_layers, recipe.ignored_scope, relevant(self.model.timing), case.limits_speed]
-        return [tables, settings.confidence, settings.on_inconclusive, said, _tried_on(case)]
+        return [
+            tables,
+            settings.confidence,
+            settings.on_inconclusive,
+            said,
+            tried_on(case),
+        ]
 
     def _untrained(self, case: Case) -> Case | None:
         """Write what the recipe gives without training, to be compared with; None where nothing is trained."""
         if self.model.quantization.approach == "ptq":
             return None
-        untrained = replace(case, model=without_training(self.model), artifact=case.artifact.with_suffix(".ptq.pt"))
+        untrained = replace(case, model=without_training(self.model), artifact=self._path("ptq"))
         encoded, recipe = self.reuse.quantized(untrained.model, case.inputs, case.chosen, self.clock)
         self._write(untrained, encoded, describe(untrained.model, recipe, len(case.chosen), self.config.qgate.seed))
         with self.clock.step("artifact"):
@@ -346,14 +379,13 @@ class Run:
     ) -> None:
         """Measure accuracy, and note the conditions; `fingerprints` are those of the evaluation samples."""
         metrics = {arm: self._new_metrics(arm, inputs.loaded.class_names) for arm in arms}
-        watchers: dict[str, dict[str, Watcher]] = {
-            arm: {"recording": recordings[arm], **each} for arm, each in metrics.items()
-        }
         with self.clock.step("evaluate", len(inputs.evaluation)) as progress:
-            of_both = self.findings.watchers(inputs.loaded.class_names)
-            targets = evaluate(inputs.loaded, arms, inputs.evaluation, watchers, progress, of_both=of_both)
-            for recording in recordings.values():
-                self.reuse.store(recording)
+            if self.workers:
+                files = {arm: shipped_files(self._path(arm), self.registry) for arm in arms if arm != "float32"}
+                targets = self.workers.evaluate(inputs, files, metrics, progress)
+            else:
+                of_both = self.findings.watchers(inputs.loaded.class_names)
+                targets = self.reuse.evaluated(inputs, arms, metrics, recordings, progress, of_both)
         self.num_evaluation_samples = len(inputs.evaluation)
         self.conditions = self._conditions(digest([fingerprints, targets]))
         with self.clock.step("metrics"):
@@ -365,7 +397,10 @@ class Run:
                 self.training = {**self.training, "untrained_status": status}
             self.metrics.update(figures)
         with self.clock.step("details"):
-            self.findings.take_panels(inputs.evaluation)
+            if self.workers:
+                self.findings.leave_out_panels("predictions stay with the workers of the executor that made them")
+            else:
+                self.findings.take_panels(inputs.evaluation)
 
     def _new_metrics(self, arm: str, class_names: tuple[str, ...]) -> dict[str, Metric]:  # noqa: ARG002  # `selftest` asks
         names = [name for name in self.model.thresholds if name in self.registry.metrics]
@@ -416,12 +451,3 @@ class Run:
             low, high = self.blessed_speedup.interval or (self.blessed_speedup.value,) * 2
             floors += [low - limits["max_regression"], high - limits["max_regression"]]
         return floors
-
-
-def _tried_on(case: Case) -> list[Any]:
-    """Identify the held-out samples and their targets; none where there are none to try layers on."""
-    try:
-        held_out = hold_out(case.inputs.calibration, case.chosen, case.judged, case.settings.seed).samples
-    except DataError:
-        return []
-    return [[held_out.fingerprint(index), digest(held_out.sample(index).target)] for index in range(len(held_out))]

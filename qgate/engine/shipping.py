@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qgate.protocols import Exporter
     from qgate.results import Artifact
 
-__all__ = ["exported_file", "load_shipped", "ship"]
+__all__ = ["exported_file", "load_shipped", "ship", "shipped_files"]
 
 
 def exported_file(artifact: Path, exporter: Exporter, output: Path) -> Artifact:
@@ -38,6 +38,12 @@ def ship(artifact: Path, registry: Registry) -> Artifact | None:
         return None
     backend: Any = registry.backends.get(name)
     return exported_file(artifact, available_exporter(registry, backend.exporter, path), path)
+
+
+def shipped_files(artifact: Path, registry: Registry) -> list[Path]:
+    """List what `load_shipped` reads: the artifact, and where there is one the file beside it that its backend runs."""
+    shipped = shipped_path(artifact, _backend(artifact), registry)
+    return [artifact] if shipped is None else [artifact, shipped]
 
 
 def load_shipped(artifact: Path, registry: Registry) -> torch.nn.Module:

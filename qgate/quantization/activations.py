@@ -42,7 +42,7 @@ class OutputValues:
     def add(self, values: torch.Tensor) -> None:
         """Count the values of one batch."""
         low, high = self.covered
-        self.histogram.count(values.float())
+        self.histogram.count(Histogram.sampled(values.float()))
         self.seen += values.numel()
         self.beyond += int(((values < low - self.step / 2) | (values > high + self.step / 2)).sum())
 

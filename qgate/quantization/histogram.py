@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 
-__all__ = ["Histogram"]
+__all__ = ["Histogram", "Sampled"]
+
+# What is counted of a tensor: its least and greatest value, how many values each of the sample stands for, the sample.
+Sampled = tuple[float, float, int, torch.Tensor]
 
 # Values counted of one tensor: enough for a histogram, and little beside the convolution that made it.
 _SAMPLE = 1 << 14
@@ -28,16 +31,21 @@ class Histogram:
         self.low = self.width = 0.0
         self.least, self.greatest = torch.inf, -torch.inf
 
-    def count(self, x: torch.Tensor) -> None:
-        """Take in a float32 tensor that holds at least one value."""
+    @staticmethod
+    def sampled(x: torch.Tensor) -> Sampled:
+        """Give what `count` takes of a float32 tensor that holds at least one value."""
         low, high = (float(bound) for bound in torch.aminmax(x))
+        step = x.numel() // _SAMPLE | 1  # odd, so as not to follow one column of a power-of-two width
+        return low, high, step, x.flatten()[::step].clone()  # the model may overwrite `x`
+
+    def count(self, sampled: Sampled) -> None:
+        """Take in a tensor's values."""
+        low, high, step, sample = sampled
         if not (low > -torch.inf and high < torch.inf):
             self.least = torch.nan
             return
         self.least, self.greatest = min(self.least, low), max(self.greatest, high)
         self._cover(min(low, 0.0), max(high, 0.0))
-        step = x.numel() // _SAMPLE | 1  # odd, so as not to follow one column of a power-of-two width
-        sample = x.flatten()[::step]
         self.counts += step * torch.histc(sample, self.bins, min=self.low, max=self.low + self.width * self.bins)
 
     def used(self) -> tuple[torch.Tensor, torch.Tensor]:

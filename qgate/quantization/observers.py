@@ -12,7 +12,7 @@ import torch
 from torch.ao.quantization.observer import UniformQuantizationObserverBase
 
 from qgate.errors import QuantizationError
-from qgate.quantization.histogram import Histogram
+from qgate.quantization.histogram import Histogram, Sampled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,6 +28,7 @@ __all__ = [
     "Observer",
     "PerChannelMinMaxObserver",
     "PerTensorMinMaxObserver",
+    "StatisticObserver",
     "WeightObserver",
 ]
 
@@ -97,6 +98,29 @@ class ActivationObserver(Observer):
         self.quant_max = self.quant_min + REDUCED_ACTIVATION
 
 
+class StatisticObserver(ActivationObserver):
+    """An observer that learns from a few numbers of each tensor: `observe` is `take` of `statistic`.
+
+    A worker of an executor makes the statistics of its samples, and the driver takes them in the samples' order: the
+    ranges are those of a local run to the last bit, though an observer's state depends on the order.
+    """
+
+    def observe(self, x: torch.Tensor) -> None:
+        """Take in the statistic of `x`."""
+        self.take(self.statistic(x))
+
+    @abstractmethod
+    def statistic(self, x: torch.Tensor) -> Any:
+        """Give what is learnt from `x`, whatever was seen before: numbers, tensors, and tuples of these.
+
+        No views of `x`, which the model may overwrite before the statistic is taken in.
+        """
+
+    @abstractmethod
+    def take(self, statistic: Any) -> None:
+        """Take in the statistic of one tensor."""
+
+
 class ByteObserver(ActivationObserver):
     """Not an observer but the knowledge that the values are bytes already: `byte_scale` times 0 to 255."""
 
@@ -163,7 +187,7 @@ def _greatest_pair(channels: torch.Tensor) -> torch.Tensor:
     return channels.clamp_min(0).topk(min(2, channels.shape[1]), dim=1).values.sum(1)
 
 
-class MinMaxObserver(ActivationObserver):
+class MinMaxObserver(StatisticObserver):
     """Covers everything it saw."""
 
     name: ClassVar[str] = "minmax"
@@ -173,9 +197,14 @@ class MinMaxObserver(ActivationObserver):
         self.low = torch.tensor(torch.inf)
         self.high = torch.tensor(-torch.inf)
 
-    def observe(self, x: torch.Tensor) -> None:
-        """Widen the range to `x`."""
+    def statistic(self, x: torch.Tensor) -> Bounds:
+        """Give the least and the greatest value."""
         low, high = torch.aminmax(x)
+        return low, high
+
+    def take(self, statistic: Bounds) -> None:
+        """Widen the range."""
+        low, high = statistic
         self.low, self.high = torch.minimum(self.low, low), torch.maximum(self.high, high)
 
     def bounds(self) -> Bounds:
@@ -183,7 +212,7 @@ class MinMaxObserver(ActivationObserver):
         return self.low, self.high
 
 
-class MovingAverageObserver(ActivationObserver):
+class MovingAverageObserver(StatisticObserver):
     """Covers an exponential moving average of each batch's least and greatest value."""
 
     name: ClassVar[str] = "moving_average"
@@ -194,9 +223,14 @@ class MovingAverageObserver(ActivationObserver):
         self.low: torch.Tensor | None = None
         self.high: torch.Tensor | None = None
 
-    def observe(self, x: torch.Tensor) -> None:
-        """Move the range towards that of `x` by `averaging_constant`."""
+    def statistic(self, x: torch.Tensor) -> Bounds:
+        """Give the least and the greatest value."""
         low, high = torch.aminmax(x)
+        return low, high
+
+    def take(self, statistic: Bounds) -> None:
+        """Move the range towards that of a tensor by `averaging_constant`."""
+        low, high = statistic
         self.low = low if self.low is None else torch.lerp(self.low, low, self.averaging_constant)
         self.high = high if self.high is None else torch.lerp(self.high, high, self.averaging_constant)
 
@@ -206,16 +240,20 @@ class MovingAverageObserver(ActivationObserver):
         return (nan if self.low is None else self.low), (nan if self.high is None else self.high)
 
 
-class CountingObserver(ActivationObserver):
+class CountingObserver(StatisticObserver):
     """Counts what it sees in a histogram, in which a subclass searches the range to cover."""
 
     def __init__(self, *, bins: int = 4096, **spec: int) -> None:
         super().__init__(**spec)
         self.histogram = Histogram(bins)
 
-    def observe(self, x: torch.Tensor) -> None:
-        """Count the values of `x`."""
-        self.histogram.count(x)
+    def statistic(self, x: torch.Tensor) -> Sampled:
+        """Give a sample of the values: 64 KiB at most."""
+        return self.histogram.sampled(x)
+
+    def take(self, statistic: Sampled) -> None:
+        """Count the values of a sample."""
+        self.histogram.count(statistic)
 
     def bounds(self) -> Bounds:
         """Give what `search` finds; NaN where nothing can be searched."""

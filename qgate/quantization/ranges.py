@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qgate.quantization.observers import ActivationObserver, ByteObserver
+import torch
+
+from qgate.quantization.observers import ActivationObserver, ByteObserver, StatisticObserver
 
 if TYPE_CHECKING:
-    import torch
+    from collections.abc import Iterable
 
     from qgate.quantization.observers import Bounds
 
-__all__ = ["KnownObserver", "Ranges", "ranges_of", "take_ranges"]
+__all__ = [
+    "KnownObserver",
+    "Ranges",
+    "Statistics",
+    "gather_statistics",
+    "needing_values",
+    "ranges_of",
+    "take_ranges",
+    "take_statistics",
+]
 
-Ranges = dict[str, tuple["torch.Tensor", "torch.Tensor"]]
+Ranges = dict[str, tuple[torch.Tensor, torch.Tensor]]
+# Of each tensor that observers saw, in that order: the observer's name, and what it learns from the tensor.
+Statistics = list[tuple[str, Any]]
 
 
 class KnownObserver(ActivationObserver):
@@ -34,6 +47,48 @@ class KnownObserver(ActivationObserver):
     def calculate_qparams(self, **_: object) -> tuple[torch.Tensor, torch.Tensor]:
         """Give what was found."""
         return self.found
+
+
+class _Gatherer(torch.nn.Module):
+    """In the place of an observer: notes what that would learn."""
+
+    def __init__(self, name: str, observer: ActivationObserver, seen: Statistics) -> None:
+        super().__init__()
+        self.name, self.seen = name, seen
+        self.observer = observer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Note the statistic of `x` and hand it on unchanged, as an observer does."""
+        if x.numel() and isinstance(self.observer, StatisticObserver):
+            self.seen.append((self.name, self.observer.statistic(x.detach().to(torch.float32))))
+        return x
+
+
+def needing_values(observed: torch.fx.GraphModule) -> list[str]:
+    """Name the observers in a graph that must see values themselves, by their names in `qgate.toml`."""
+    classes = {type(observer) for observer in _observers(observed).values()}
+    return sorted(
+        kind.name
+        for kind in classes
+        if not (issubclass(kind, StatisticObserver) and kind.observe is StatisticObserver.observe)
+    )
+
+
+def gather_statistics(observed: torch.fx.GraphModule) -> Statistics:
+    """Let a graph gather statistics in place of observing; give the list into which it puts them."""
+    seen: Statistics = []
+    for name, observer in _observers(observed).items():
+        observed.set_submodule(name, _Gatherer(name, observer, seen))
+    return seen
+
+
+def take_statistics(observed: torch.fx.GraphModule, statistics: Iterable[tuple[str, Any]]) -> None:
+    """Let the observers of a graph take in what was gathered."""
+    observers = _observers(observed)
+    for name, statistic in statistics:
+        observer = observers[name]
+        if isinstance(observer, StatisticObserver):
+            observer.take(statistic)
 
 
 def ranges_of(observed: torch.fx.GraphModule) -> Ranges:

@@ -14,5 +14,7 @@ if TYPE_CHECKING:
 
 def one_line(error: QGateError) -> str:
     """Give the error's line, its path as short as it can be."""
+    if "://" in str(error.path):
+        return str(error)
     path = error.path and shown(Path(error.path))
     return printable(str(type(error)(error.message, path=path, line=error.line)))

@@ -11,15 +11,19 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from rich.progress import Progress as Bars
-    from rich.progress import TaskID
+    from rich.progress import Task, TaskID
 
     from qgate.engine.progress import Progress
 
 
-class PlainProgress:
-    """One line with its wall time for each step of `model` that ends, through `write_line`.
+_SECONDS = 60.0  # between lines of a step that takes long
 
-    A step that goes on after another one has no second line.
+
+class PlainProgress:
+    """One line with its wall time for each step of `model` that ends, through `write_line`; of long ones one a minute.
+
+    Where the units of a step are counted, how many a second there were is said, too. A step that goes on after another
+    one has no second line.
     """
 
     def __init__(self, model: str, write_line: Callable[[str], None]) -> None:
@@ -27,15 +31,21 @@ class PlainProgress:
         self._write_line = write_line
         self._lines = set[str]()
         self._step = ""
-        self._started = 0.0
+        self._started = self._said = 0.0
+        self._done = 0
 
     def start(self, step: str, total: int | None) -> None:
         """Begin a step."""
         self._step = step if total is None else f"{step} ({total})"
-        self._started = time.perf_counter()
+        self._started = self._said = time.perf_counter()
+        self._done = 0
 
     def advance(self, count: int = 1) -> None:
         """Go on by `count`."""
+        self._done += count
+        if time.perf_counter() - self._said > _SECONDS:
+            self._said = time.perf_counter()
+            self._write_line(f"{self._model}: {self._step}: {self._done} after {self._spent()}")
 
     def report(self, text: str) -> None:
         """Write a line."""
@@ -45,7 +55,11 @@ class PlainProgress:
         """End the step."""
         if self._step not in self._lines:
             self._lines.add(self._step)
-            self._write_line(f"{self._model}: {self._step}: {time.perf_counter() - self._started:.1f} s")
+            self._write_line(f"{self._model}: {self._step}: {self._spent()}")
+
+    def _spent(self) -> str:
+        seconds = time.perf_counter() - self._started
+        return f"{seconds:.1f} s" + (f", {self._done / seconds:.1f}/s" if self._done else "")
 
 
 class BarProgress:
@@ -90,8 +104,16 @@ def progress_on(stream: TextIO) -> Iterator[Callable[[str], Progress]]:
         yield lambda model: PlainProgress(model, lambda line: print(line, file=stream, flush=True))
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.text import Text
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    class RateColumn(ProgressColumn):
+        """How many units a second there are."""
+
+        def render(self, task: Task) -> Text:
+            rate = task.finished_speed or task.speed
+            return Text(f"{rate:.1f}/s" if rate and (task.total or 1) > 1 else "")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), RateColumn())
     with Progress(*columns, console=Console(file=stream)) as bars:
         yield lambda model: BarProgress(model, bars)

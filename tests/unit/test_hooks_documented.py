@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DOCUMENT = " ".join((Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8").split())
 SHOWN = ("Curves", "CurvePlot", "Line", "Gallery", "Picture", "Mark")
-FIRST_PARTY = {"qgate", "classification", "detection", "observers", "onnx", "segmentation", "yolov5"}
+FIRST_PARTY = {"qgate", "classification", "detection", "observers", "onnx", "ray", "segmentation", "yolov5"}
 HOOKS = {name: hook for name, hook in inspect.getmembers(hookspecs, inspect.isfunction) if name.startswith("qgate_")}
 SEAMS = {name: cls for name in protocols.__all__ if getattr(cls := getattr(protocols, name), "_is_protocol", False)}
 
@@ -58,7 +58,18 @@ def test_every_method_of_a_protocol_is_documented_with_its_signature(method: Cal
 
 
 def test_every_protocol_has_methods_to_document() -> None:
-    assert sorted(SEAMS) == ["Backend", "Calibrator", "Dataset", "Exporter", "Loader", "Metric", "Panels", "Reporter"]
+    assert sorted(SEAMS) == [
+        "Backend",
+        "Calibrator",
+        "Dataset",
+        "Executor",
+        "Exporter",
+        "Loader",
+        "MergeableMetric",
+        "Metric",
+        "Panels",
+        "Reporter",
+    ]
     assert all(methods(cls) for cls in SEAMS.values())
 
 

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qgate.engine.digest import digest
 from qgate.engine.explain import added_seconds
 from qgate.engine.fallback.costs import spare_bytes, spare_seconds
 from qgate.engine.fallback.search import Candidate, Measures, Room, search, search_quietest
@@ -14,6 +15,7 @@ from qgate.engine.fallback.standard import missed_limits
 from qgate.engine.heldout import HeldOutMetrics, hold_out
 from qgate.engine.probe import Probe, spread
 from qgate.engine.variants import Variants
+from qgate.errors import DataError
 from qgate.quantization.sensitivity import layer_noise
 
 if TYPE_CHECKING:
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from qgate.engine.progress import Progress
     from qgate.plugins import Registry
 
-__all__ = ["Case", "Fallback", "find_fallback"]
+__all__ = ["Case", "Fallback", "find_fallback", "tried_on"]
 
 _PROBED = 4  # samples on which noise on the outputs is measured, for each of many sets of layers
 
@@ -94,6 +96,15 @@ class Fallback:
             f"fallback: kept float: {', '.join(map(_said, self.layers))}; the outputs' signal to noise rises from "
             f"{before:.1f} to {after:.1f} dB, and {limits}"
         )
+
+
+def tried_on(case: Case) -> list[Any]:
+    """Identify the held-out samples and their targets; none where there are none to try layers on."""
+    try:
+        held_out = hold_out(case.inputs.calibration, case.chosen, case.judged, case.settings.seed).samples
+    except DataError:
+        return []
+    return [[held_out.fingerprint(index), digest(held_out.sample(index).target)] for index in range(len(held_out))]
 
 
 def find_fallback(case: Case, max_layers: int, progress: Progress, max_seconds: float = math.inf) -> Fallback:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qgate.config.model import FallbackConfig
+from qgate.engine.reuse import Reuse
 from qgate.engine.state import torch_state
 from qgate.engine.tuning.candidates import complexity, fallback, stages
 from qgate.engine.tuning.data import tuning_inputs
@@ -65,7 +66,12 @@ def tune(gate: Gate, name: str, max_seconds: float, progress: Progress) -> Tuned
     _check_untrained(model)
     with torch_state(seed=settings.seed, num_threads=settings.num_threads):
         inputs = tuning_inputs(model, gate.inputs(name), gate.registry, settings.seed, progress)
-        trials = Trials(gate, model, inputs, settings.results.parent / "tune")
+        workers = gate.workers(model)
+        if workers:
+            own = gate.inputs(name)
+            conditions = Reuse(gate.config, model, gate.registry, gate.environment).conditions(own.loaded)
+            workers.start(conditions, len(own.evaluation))
+        trials = Trials(gate, model, inputs, settings.results.parent / "tune", workers)
         search = _Search(gate, model, trials, begin + max_seconds, progress)
         search.run()
     found = (trials.table.metric, search.attempts, search.best, search.untried, len(inputs.evaluation))
@@ -107,7 +113,10 @@ class _Search:
         self._ask([fallback(self._model.quantization)])
 
     def _ask(self, changes: Iterable[Change]) -> None:
-        start = self.best
+        start, changes = self.best, list(changes)
+        tried = [attempt.trial.recipe for attempt in self.attempts]
+        new = [recipe for change in changes if (recipe := change.applied(start.trial.recipe)) not in tried]
+        self._trials.ask_ahead(new, max(self._deadline - time.perf_counter(), self._longest))
         for change in changes:
             recipe = change.applied(start.trial.recipe)
             if any(recipe == attempt.trial.recipe for attempt in self.attempts):

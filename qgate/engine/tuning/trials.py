@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgate.config.model import QuantizationConfig, ThresholdConfig
-from qgate.engine.artifact import load_artifact
+from qgate.engine.artifact import load_artifact, write_artifact
 from qgate.engine.digest import digest
 from qgate.engine.distance import output_distances
 from qgate.engine.overlap import fingerprints
 from qgate.engine.progress import Silent
 from qgate.engine.reuse import Reuse, relevant
 from qgate.engine.run import Run
+from qgate.engine.shipping import ship
 from qgate.engine.tuning.candidates import settings
 from qgate.errors import ConfigError
 from qgate.outputs import trials_output
@@ -24,14 +25,16 @@ from qgate.resampled import decode, encode
 from qgate.statistics import resamples, standard_interval
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from qgate.config.model import ModelConfig
     from qgate.engine.gate import Gate
     from qgate.engine.load import Inputs
+    from qgate.engine.sharded import Workers
     from qgate.results import Interval, ModelResult
 
-__all__ = ["Figure", "Trial", "Trials", "accuracy_table"]
+__all__ = ["Figure", "Trial", "Trials", "accuracy_table", "plain_trial"]
 
 _TIMING_SECONDS = 20.0
 
@@ -119,10 +122,13 @@ def accuracy_table(model: ModelConfig, gate: Gate) -> ThresholdConfig:
 class Trials:
     """Tries recipes on one model's tuning data, each once; what was tried before an interruption is remembered.
 
-    `folder` holds what is remembered, and the last trial's artifact.
+    `folder` holds what is remembered, and the last trial's artifact. Where there are `workers`, they try what is asked
+    for ahead; how fast it is, is measured in this process.
     """
 
-    def __init__(self, gate: Gate, model: ModelConfig, inputs: Inputs, folder: Path) -> None:
+    def __init__(
+        self, gate: Gate, model: ModelConfig, inputs: Inputs, folder: Path, workers: Workers | None = None
+    ) -> None:
         self.table = accuracy_table(model, gate)
         self._gate = gate.writing_to(folder)
         self._model = model
@@ -130,10 +136,19 @@ class Trials:
         self._store = folder / f"{model.name}.json"
         self._conditions = self._describe_conditions()
         self._known = self._remembered()
+        self._workers = workers
+        self._ahead: Iterator[tuple[str, dict[str, Any]]] = iter(())
 
     def is_known(self, recipe: QuantizationConfig) -> bool:
         """Say whether a recipe was tried already."""
         return _key(recipe) in self._known
+
+    def ask_ahead(self, recipes: Iterable[QuantizationConfig], max_seconds: float) -> None:
+        """Let workers try recipes, of which `run` will be asked next and in this order, as far as it is asked."""
+        new = [recipe for recipe in recipes if not self.is_known(recipe) and not recipe.fallback.max_layers]
+        if self._workers and new:
+            wanted = [(recipe, self._speed_of(recipe) is None) for recipe in new]
+            self._ahead = zip(map(_key, new), self._workers.tried(wanted, max_seconds), strict=True)
 
     def run(self, recipe: QuantizationConfig, max_seconds: float) -> Trial:
         """Try a recipe; its search for float layers and its rounding take `max_seconds` at most, each.
@@ -142,15 +157,17 @@ class Trials:
         """
         key = _key(recipe)
         if key in self._known:
-            return _trial_of(self._known[key], recipe)
-        trial = self._try(recipe, max_seconds)
+            return trial_of(self._known[key], recipe)
+        found = next((result for other, result in self._ahead if other == key), None)
+        trial = self._completed(found, recipe) if found else self.attempt(recipe, max_seconds)
         if not trial.failure:
-            self._known[key] = _plain(trial)
+            self._known[key] = {**plain_trial(trial), "kernels": _kernels(trial.recipe)}
             self._remember()
         return trial
 
-    def _try(self, recipe: QuantizationConfig, max_seconds: float) -> Trial:
-        timed = self._speed_of(recipe) is None
+    def attempt(self, recipe: QuantizationConfig, max_seconds: float, *, timed: bool = True) -> Trial:
+        """Try a recipe in this process; with `timed`, its speed is measured where it is not known."""
+        timed = timed and self._speed_of(recipe) is None
         metrics = ("size_reduction", *(["speedup"] if timed else []))
         place = self._model.place
         accuracy = replace(self.table, limits={"max_drop": math.inf}, slices=())
@@ -160,10 +177,33 @@ class Trials:
         timing = replace(self._model.timing, max_seconds=min(_TIMING_SECONDS, self._model.timing.max_seconds))
         bounded = replace(recipe, rounding_seconds=min(recipe.rounding_seconds, max_seconds))
         model = replace(self._model, quantization=bounded, thresholds=limits, timing=timing)
-        run = Run(self._gate.config, model, self._gate.registry, self._gate.environment, Silent())
+        run = self._new_run(model)
         run.fallback_seconds = max_seconds
         trial = self._trial(recipe, run.judged(lambda: self._inputs, blessed=None, timing=timed))
         return trial if trial.failure else replace(trial, distance=self._distance())
+
+    def artifact(self) -> Path:
+        """Give the last trial's artifact."""
+        return self._gate.config.qgate.artifacts / f"{self._model.name}.pt"
+
+    def _new_run(self, model: ModelConfig) -> Run:
+        return Run(self._gate.config, model, self._gate.registry, self._gate.environment, Silent())
+
+    def _completed(self, found: dict[str, Any], recipe: QuantizationConfig) -> Trial:
+        """Give what a worker has found, with the speed, which is measured here where it is not known."""
+        trial = trial_of(found["trial"], recipe)
+        if trial.failure:
+            return trial
+        return replace(trial, **(self._speed_of(recipe) or self._measured(recipe, found["artifact"])))
+
+    def _measured(self, recipe: QuantizationConfig, artifact: bytes) -> dict[str, Any]:
+        write_artifact(self.artifact(), artifact)
+        ship(self.artifact(), self._gate.registry)
+        timing = replace(self._model.timing, max_seconds=min(_TIMING_SECONDS, self._model.timing.max_seconds))
+        limits = {"speedup": ThresholdConfig("speedup", {}, self._model.place)}
+        model = replace(self._model, quantization=recipe, thresholds=limits, timing=timing)
+        figures = self._new_run(model).timed(self._inputs.loaded, self.artifact())
+        return {"speedup": figures["value"], "speedup_interval": figures["interval"]}
 
     def _trial(self, recipe: QuantizationConfig, result: ModelResult) -> Trial:
         figures = result.metrics.get(self.table.metric)
@@ -171,16 +211,16 @@ class Trials:
         failed = Trial(recipe, seconds=result.seconds["total"], failure=unmeasured[0])
         if figures is None or result.artifact is None:
             return failed
-        speed = result.metrics.get("speedup") or self._speed_of(recipe) or {}
         said = (figures["candidate"], figures["resampled"], figures["samples"], figures["higher_is_better"])
+        timed = result.metrics.get("speedup")
+        measured = {"speedup": timed["value"], "speedup_interval": timed["interval"]} if timed else {}
         return replace(
             failed,
             accuracy=Figure(self.table.metric, *said),
             bytes=result.artifact.bytes,
             size_reduction=result.metrics["size_reduction"]["value"],
-            speedup=speed.get("value"),
-            speedup_interval=speed.get("interval"),
             failure="",
+            **(measured or self._speed_of(recipe) or {}),
         )
 
     def _distance(self) -> Figure | None:
@@ -188,7 +228,7 @@ class Trials:
         loaded, samples = self._inputs.loaded, self._inputs.evaluation
         if loaded.distillation_loss is None:
             return None
-        int8 = load_artifact(self._gate.config.qgate.artifacts / f"{self._model.name}.pt", registry=self._gate.registry)
+        int8 = load_artifact(self.artifact(), registry=self._gate.registry)
         distances = np.array(output_distances(loaded, int8, samples, loaded.distillation_loss))
         means = [rows @ distances / rows.sum(1) for rows in resamples(len(distances), self._gate.config.qgate.seed)]
         return Figure("distance", float(distances.mean()), encode(np.concatenate(means)), len(distances), False)
@@ -199,7 +239,7 @@ class Trials:
             return None
         for known in self._known.values():
             if known["kernels"] == _kernels(recipe) and known["speedup"] is not None:
-                return {"value": known["speedup"], "interval": known["speedup_interval"]}
+                return {name: known[name] for name in ("speedup", "speedup_interval")}
         return None
 
     def _describe_conditions(self) -> str:
@@ -232,12 +272,13 @@ class Trials:
         trials_output(self._store).write(json.dumps(content).encode())
 
 
-def _plain(trial: Trial) -> dict[str, Any]:
-    figures = {name: value for name, value in asdict(trial).items() if name != "recipe"}
-    return {**figures, "kernels": _kernels(trial.recipe)}
+def plain_trial(trial: Trial) -> dict[str, Any]:
+    """Give a trial as plain values, without its recipe."""
+    return {name: value for name, value in asdict(trial).items() if name != "recipe"}
 
 
-def _trial_of(known: dict[str, Any], recipe: QuantizationConfig) -> Trial:
+def trial_of(known: dict[str, Any], recipe: QuantizationConfig) -> Trial:
+    """Give the trial that plain values are of."""
     compared = {name: Figure(**known[name]) if known[name] else None for name in ("accuracy", "distance")}
     return Trial(recipe, **{**{name: value for name, value in known.items() if name != "kernels"}, **compared})
 

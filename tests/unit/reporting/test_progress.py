@@ -29,7 +29,27 @@ def run_steps(stream: io.StringIO) -> str:
 def test_elsewhere_a_step_is_one_line_even_where_it_goes_on_later() -> None:
     lines = run_steps(io.StringIO()).splitlines()
 
-    assert [re.sub(r"\d+\.\d s", "TIME", line) for line in lines] == ["toy: quantize: TIME", "toy: calibrate (3): TIME"]
+    assert [re.sub(r"\d+\.\d", "N", line) for line in lines] == ["toy: quantize: N s", "toy: calibrate (3): N s, N/s"]
+
+
+def test_elsewhere_a_long_step_says_each_minute_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("qgate.reporting.progress.time.perf_counter", lambda: clock[0])
+    stream = io.StringIO()
+
+    with progress_on(stream) as make:
+        progress = make("toy")
+        progress.start("evaluate", 400)
+        for _ in range(10):
+            clock[0] += 16.0
+            progress.advance(40)
+        progress.finish()
+
+    assert stream.getvalue().splitlines() == [
+        "toy: evaluate (400): 160 after 64.0 s, 2.5/s",
+        "toy: evaluate (400): 320 after 128.0 s, 2.5/s",
+        "toy: evaluate (400): 160.0 s, 2.5/s",
+    ]
 
 
 def test_on_a_terminal_a_step_is_a_full_bar(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +59,6 @@ def test_on_a_terminal_a_step_is_a_full_bar(monkeypatch: pytest.MonkeyPatch) -> 
 
     drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", run_steps(Terminal()))
 
-    assert re.search(r"toy: calibrate +\S+ +3/3 +0:00:00", drawn)
+    assert re.search(r"toy: calibrate +\S+ +3/3 +0:00:00 +\d+\.\d/s", drawn)
     last_frame = drawn[drawn.rindex("toy: quantize") :]
     assert last_frame.count("toy: ") == 2
