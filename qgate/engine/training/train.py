@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from qgate.quantization.ranges import ranges_of, take_ranges
 from qgate.quantization.teacher import Teacher
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from qgate.config.model import ModelConfig
     from qgate.engine.load import Inputs
@@ -203,19 +204,15 @@ def choose_device(model: ModelConfig) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-class _threads:  # noqa: N801  # it is used as a function
-    """Train with as many threads as there are cores, unless OMP_NUM_THREADS says otherwise, as torchrun lets it."""
-
-    def __init__(self, processes: Processes) -> None:
-        said = os.environ.get("OMP_NUM_THREADS", "")
-        self._wanted = int(said) if said.isdigit() and int(said) else max(1, cores() // processes.size)
-
-    def __enter__(self) -> None:
-        self._before = torch.get_num_threads()
-        torch.set_num_threads(self._wanted)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self._before)
+@contextmanager
+def _threads(processes: Processes) -> Iterator[None]:
+    """Train with as many threads as there are cores, unless OMP_NUM_THREADS says otherwise, as `torchrun` lets it."""
+    said, before = os.environ.get("OMP_NUM_THREADS", ""), torch.get_num_threads()
+    torch.set_num_threads(int(said) if said.isdigit() else max(1, cores() // processes.size))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _forget(_: State) -> None:

@@ -62,3 +62,30 @@ def test_on_a_terminal_a_step_is_a_full_bar(monkeypatch: pytest.MonkeyPatch) -> 
     assert re.search(r"toy: calibrate +\S+ +3/3 +0:00:00 +\d+\.\d/s", drawn)
     last_frame = drawn[drawn.rindex("toy: quantize") :]
     assert last_frame.count("toy: ") == 2
+
+
+def report_epochs(stream: io.StringIO) -> str:
+    with progress_on(stream) as make:
+        progress = make("toy")
+        progress.start("train", 4)
+        for epoch in (1, 2):
+            progress.advance(2)
+            progress.report(f"epoch {epoch} of 2: loss 0.5, 1.0 min left")
+        progress.finish()
+    return stream.getvalue()
+
+
+def test_how_a_step_is_coming_along_is_a_line_each_time() -> None:
+    lines = report_epochs(io.StringIO()).splitlines()
+
+    assert lines[:2] == [f"toy: train (4): epoch {epoch} of 2: loss 0.5, 1.0 min left" for epoch in (1, 2)]
+    assert len(lines) == 3
+
+
+def test_on_a_terminal_it_stands_at_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "120")
+
+    drawn = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", report_epochs(Terminal()))
+
+    assert re.search(r"toy: train: epoch 2 of 2: loss 0.5, 1.0 min left +\S+ +4/4", drawn)
