@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from qgate.config.model import QuantizationConfig
 from qgate.engine.calibrate import calibrate, select_samples
 from qgate.engine.correct import correct_graph, corrects
 from qgate.errors import QuantizationError
@@ -122,8 +123,9 @@ def with_ignored(config: ModelConfig, names: Sequence[str]) -> ModelConfig:
 
 
 def without_training(config: ModelConfig) -> ModelConfig:
-    """Give a configuration whose recipe is the same but for the training."""
-    return replace(config, quantization=replace(config.quantization, approach="ptq"))
+    """Give a configuration whose recipe is the same but for the training: with biases corrected, as it then would be."""
+    corrected = QuantizationConfig.bias_correction
+    return replace(config, quantization=replace(config.quantization, approach="ptq", bias_correction=corrected))
 
 
 def as_configured(described: dict[str, Any]) -> dict[str, Any]:
