@@ -123,7 +123,7 @@ def with_ignored(config: ModelConfig, names: Sequence[str]) -> ModelConfig:
 
 
 def without_training(config: ModelConfig) -> ModelConfig:
-    """Give a configuration whose recipe is the same but for the training: with biases corrected, as it then would be."""
+    """Give a configuration whose recipe is the same but for the training: with biases corrected, as it would be."""
     corrected = QuantizationConfig.bias_correction
     return replace(config, quantization=replace(config.quantization, approach="ptq", bias_correction=corrected))
 
