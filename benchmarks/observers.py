@@ -1,7 +1,7 @@
-"""Compare observers: calibrated on one half of the calibration data, judged on the other, and the other way round.
+"""Compare observers and corrections: calibrated on one half of the calibration data, judged on the other, and back.
 
 The evaluation data is not touched. Drops are those of the configuration's first accuracy metric, with the intervals of
-a paired bootstrap.
+a paired bootstrap; distances are the loader's loss of int8's raw outputs, float32's being the target.
 
     QGATE_ASSETS=... python benchmarks/observers.py --json observers.json
 """
@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from qgate.config.model import ObserverConfig
+from qgate.engine.distance import output_distances
 from qgate.engine.evaluate import evaluate
 from qgate.engine.figures import Comparison
 from qgate.engine.gate import Gate
@@ -51,6 +52,9 @@ ACTIVATIONS = (
 RECIPES = {
     **{" ".join(map(str, (each.observer, *each.options.values()))): {"activation": each} for each in ACTIVATIONS},
     "histogram, per_channel_mse": {"weight": ObserverConfig("per_channel_mse")},
+    "histogram, no correction": {"bias_correction": False},
+    "histogram, gptq": {"weight_rounding": "gptq"},
+    "mse, gptq": {"activation": ObserverConfig("mse"), "weight_rounding": "gptq"},
 }
 
 
@@ -83,7 +87,7 @@ def drops(gate: Gate, recipe: dict[str, Any]) -> Iterator[Figures]:
     for seen, judged in (halves, halves[::-1]):
         config = replace(model, quantization=replace(model.quantization, **recipe))
         figures = measure(gate, config, Inputs(inputs.loaded, seen, judged), name)
-        yield {key: figures[key] for key in ("baseline", "candidate", "drop", "drop_interval")}
+        yield {key: figures[key] for key in ("baseline", "candidate", "drop", "drop_interval", "distance")}
 
 
 def measure(gate: Gate, model: ModelConfig, inputs: Inputs, name: str) -> Figures:
@@ -96,7 +100,14 @@ def measure(gate: Gate, model: ModelConfig, inputs: Inputs, name: str) -> Figure
     evaluate(inputs.loaded, {"float32": inputs.loaded.module, "int8": int8}, inputs.evaluation, metrics, Silent())
     settings, count = gate.config.qgate, len(inputs.evaluation)
     float32, quantized = (metrics[arm][name] for arm in ("float32", "int8"))
-    return Comparison(float32, quantized, count, settings.confidence, settings.seed).figures()
+    figures = Comparison(float32, quantized, count, settings.confidence, settings.seed).figures()
+    return {**figures, "distance": distance(inputs, int8)}
+
+
+def distance(inputs: Inputs, int8: torch.nn.Module) -> float | None:
+    """Give the mean distance of int8's raw outputs from float32's; None where the loader has no loss for them."""
+    loss = inputs.loaded.distillation_loss
+    return loss and float(np.mean(output_distances(inputs.loaded, int8, inputs.evaluation, loss)))
 
 
 def metric_of(gate: Gate) -> str:
@@ -107,10 +118,12 @@ def metric_of(gate: Gate) -> str:
 
 def show(found: dict[str, list[Figures]]) -> None:
     """Print the table."""
-    table = Table("backend and observer", "drop on one half", "on the other", "mean")
+    table = Table("backend and recipe", "drop on one half", "on the other", "mean", "distance")
     for name, halves in found.items():
         said = [f"{half['drop']:+.4f} ({', '.join(f'{end:+.4f}' for end in half['drop_interval'])})" for half in halves]
-        table.add_row(name, *said, f"{np.mean([half['drop'] for half in halves]):+.4f}")
+        distances = [half["distance"] for half in halves if half["distance"] is not None]
+        mean = f"{np.mean([half['drop'] for half in halves]):+.4f}"
+        table.add_row(name, *said, mean, f"{np.mean(distances):.4f}" if distances else "")
     Console().print(table)
 
 
