@@ -152,18 +152,15 @@ def ours(**changed: Any) -> Form:
     return Form(functools.partial(recipe, **changed), as_channels_last)
 
 
-CORRECTED = {"bias_correction": True}
-ROUNDED = {**CORRECTED, "weight_rounding": "gptq"}
+PLAIN = {"bias_correction": False}
+ROUNDED = {"weight_rounding": "gptq"}
 FORMS = {
     "qgate, as configured": ours(),
-    "qgate fbgemm": ours(backend="fbgemm"),
-    "qgate fbgemm, bias correction": ours(backend="fbgemm", **CORRECTED),
-    "qgate fbgemm, GPTQ, bias correction": ours(backend="fbgemm", **ROUNDED),
-    "qgate onednn": ours(backend="onednn"),
-    "qgate onednn, bias correction": ours(backend="onednn", **CORRECTED),
-    "qgate fused": ours(backend="fused"),
-    "qgate fused, bias correction": ours(backend="fused", **CORRECTED),
-    "qgate fused, GPTQ, bias correction": ours(backend="fused", **ROUNDED),
+    **{
+        f"qgate {backend}{said}": ours(backend=backend, **changed)
+        for backend in ("fused", "fbgemm", "onednn")
+        for said, changed in {"": {}, ", no correction": PLAIN, ", GPTQ": ROUNDED}.items()
+    },
     "torch fbgemm, stock": Form(stock, as_channels_last),
     "torchao PT2E, Inductor": Form(inductor_int8),
     "onnxruntime, min-max": Form(functools.partial(onnx, method="MinMax")),
