@@ -40,8 +40,10 @@ class Student(torch.nn.Module):
         self.graph = observed.eval()
         self._observers = {name: item for name, item in _called(observed) if isinstance(item, ObserverBase)}
         self._layers = dict(_weight_observers(observed))
+        # One observer may have several names, as that of all inputs of a concatenation: they keep one scale.
+        fakes = {id(observer): _fake(observer) for observer in self._observers.values()}
         for name, observer in self._observers.items():
-            observed.set_submodule(name, _fake(observer))
+            observed.set_submodule(name, fakes[id(observer)])
         used = _used(observed)
         trained = {name: value for name, value in used.items() if value.requires_grad}
         observed.requires_grad_(requires_grad=False)

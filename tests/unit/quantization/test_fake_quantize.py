@@ -60,6 +60,33 @@ def test_the_converted_graph_computes_what_was_trained(name: str, reduce_range: 
         assert (flat(trained) - flat(converted)).abs().max() <= greatest_step(reference)
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["concatenated", "residual", "conv_bn_silu"])
+def test_kernels_compute_what_was_trained(name: str, backend: str) -> None:
+    network, kernels = NETWORKS[name], BACKENDS[backend]
+    student = moved(Student(calibrated(network, kernels)))
+    reference = convert(student.calibrated(network.inputs()), kernels.backend_config())
+
+    lowered = kernels.lower(copy.deepcopy(reference), network.inputs())
+
+    with torch.no_grad():
+        trained, _ = student(*network.inputs(1))
+        assert (flat(trained) - flat(lowered(*network.inputs(1)))).abs().max() <= greatest_step(reference)
+
+
+def test_what_shares_an_observer_keeps_sharing_its_scale() -> None:
+    network = NETWORKS["concatenated"]
+    student = moved(Student(calibrated(network)))
+
+    reference = convert(student.calibrated(network.inputs()), FbgemmBackend().backend_config())
+
+    (joined,) = (node for node in reference.graph.nodes if node.target is torch.cat)
+    quantized = [source.args[0] for source in joined.args[0]]  # behind each stands its dequantize node
+    scales = {float(getattr(reference, node.args[1].target)) for node in quantized}
+    assert len(quantized) == 2
+    assert len(scales) == 1
+
+
 def greatest_step(reference: torch.fx.GraphModule) -> float:
     """Give the greatest step of an activation: that of the head, in networks of a few layers."""
     nodes = [node for node in reference.graph.nodes if node.target is torch.quantize_per_tensor]
