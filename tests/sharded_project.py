@@ -80,6 +80,10 @@ def calibration():
 
 def evaluation():
     return Images(2, 100)
+
+
+def training():
+    return Images(3, 20)
 """
 
 PLUGIN = '''
@@ -208,6 +212,7 @@ factory = "sharded:net"
 format = "factory"
 calibration = {{ factory = "sharded:calibration", num_samples = 12 }}
 evaluation = {{ factory = "sharded:evaluation" }}
+train = {{ factory = "sharded:training" }}
 
 [models.net.quantization]
 calibrator = "random"

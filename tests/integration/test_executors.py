@@ -120,7 +120,7 @@ def test_recipes_fare_with_workers_as_they_do_here(project: Sharded, monkeypatch
     assert len({distance.value for _, distance, _ in local.values()}) > 1
 
 
-TRAINED = 'approach = "qat"\ntraining = { epochs = 1, batch_size = 4 }'
+TRAINED = 'approach = "qat"\ntraining = { epochs = 2, batch_size = 2, learning_rate = 0.003, ema_decay = 0.0 }'
 OBSERVERS = {"minmax", "moving_average", "jealous"}
 
 
