@@ -151,10 +151,15 @@ def on_workers(workers: int, counts: list[int]) -> list[dict[str, Any]]:
         return [measured(count, workers, "") for count in counts]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        ray.init(num_cpus=workers, include_dashboard=False, object_store_memory=200 * MEGABYTE, log_to_driver=False)
+        memory = 200 * MEGABYTE
+        cluster = ray.init(
+            "local", num_cpus=workers, include_dashboard=False, object_store_memory=memory, log_to_driver=False
+        )
+    os.environ["RAY_ADDRESS"] = cluster.address_info["gcs_address"]  # not that of another cluster on this machine
     try:
         return [measured(count, workers, RAY) for count in counts]
     finally:
+        del os.environ["RAY_ADDRESS"]
         ray.shutdown()
 
 

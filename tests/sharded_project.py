@@ -41,7 +41,10 @@ def net():
     pooled = (nn.AdaptiveAvgPool2d(2), nn.Flatten())
     module = nn.Sequential(*layers, *pooled, nn.Linear(32, 4))
     return qgate.LoadedModel(
-        module.eval(), (torch.rand(1, 3, 16, 16),), postprocess=lambda output, _: Scores(output.numpy()[0])
+        module.eval(),
+        (torch.rand(1, 3, 16, 16),),
+        postprocess=lambda output, _: Scores(output.numpy()[0]),
+        distillation_loss=lambda output, target: (output - target).square().mean(),
     )
 
 
@@ -77,6 +80,10 @@ def calibration():
 
 def evaluation():
     return Images(2, 100)
+
+
+def training():
+    return Images(3, 20)
 """
 
 PLUGIN = '''
@@ -205,10 +212,12 @@ factory = "sharded:net"
 format = "factory"
 calibration = {{ factory = "sharded:calibration", num_samples = 12 }}
 evaluation = {{ factory = "sharded:evaluation" }}
+train = {{ factory = "sharded:training" }}
 
 [models.net.quantization]
 calibrator = "random"
 activation = {{ observer = "{observer}" }}
+{recipe}
 
 [models.net.thresholds.probability]
 max_drop = 0.5
@@ -235,18 +244,18 @@ class Sharded:
         """Write a file of the folder."""
         (self.root / name).write_text(text, encoding="utf-8")
 
-    def gate(self, executor: str = "", observer: str = "histogram") -> Gate:
-        """Open its gate."""
-        self.write("qgate.toml", CONFIG.format(executor=executor, observer=observer))
+    def gate(self, executor: str = "", observer: str = "histogram", recipe: str = "") -> Gate:
+        """Open its gate; `recipe` is more of its recipe."""
+        self.write("qgate.toml", CONFIG.format(executor=executor, observer=observer, recipe=recipe))
         return Gate.open(self.root / "qgate.toml", plugins=load_local_plugin(self.root), timing=False)
 
-    def run(self, executor: str = "", observer: str = "histogram") -> ModelResult:
+    def run(self, executor: str = "", observer: str = "histogram", recipe: str = "") -> ModelResult:
         """Run its gate."""
-        return self.gate(executor, observer).run("net")
+        return self.gate(executor, observer, recipe).run("net")
 
-    def outcome(self, executor: str = "", observer: str = "histogram") -> dict[str, Any]:
+    def outcome(self, executor: str = "", observer: str = "histogram", recipe: str = "") -> dict[str, Any]:
         """Run its gate, and give all that must not depend on who worked."""
-        result = self.run(executor, observer)
+        result = self.run(executor, observer, recipe)
         assert {verdict.status for verdict in result.verdicts} <= {"passed", "failed"}, result.verdicts
         return {
             "metrics": result.metrics,

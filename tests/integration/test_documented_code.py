@@ -92,6 +92,16 @@ def test_the_plugin_shown_gates_by_each_of_its_classes(thermal: Path, qgate: Qga
     assert recall["baseline"] == recall["candidate"] == pytest.approx(11 / 12)
     found = {name: (figures["candidate"], figures["support"]) for name, figures in recall["slices"]["class"].items()}
     assert found == {"cold": (0.75, 4), "hot": (1.0, 8)}
+    assert "predictions stay with the workers" in (thermal / "page.html").read_text(encoding="utf-8")
+
+
+def test_the_plugin_shown_shows_panels_of_a_run_in_this_process(thermal: Path, qgate: Qgate) -> None:
+    (config,) = blocks("plugins.md", "toml", chapter="### The configuration that uses them")
+    (thermal / "qgate.toml").write_text(config.replace('"processes"\nworkers = 1', '"local"'), encoding="utf-8")
+
+    checked = qgate("check", "--report", "html:page.html")
+
+    assert checked.code == 0, checked
     page = Reader((thermal / "page.html").read_text(encoding="utf-8"))
     assert [image["alt"] for image in page.all("img")] == ["cold-0000: cold, misread by float32 and int8"]
 

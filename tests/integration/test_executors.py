@@ -10,6 +10,7 @@ import pytest
 from sharded_project import BACKWARDS, Sharded
 
 from qgate.config.model import ObserverConfig
+from qgate.details import read_details
 from qgate.engine.progress import Silent
 from qgate.engine.sharded import Workers
 from qgate.engine.tuning.candidates import Change
@@ -49,6 +50,33 @@ def test_an_observer_that_must_see_values_calibrates_in_this_process_and_says_so
     assert note == 'calibrated in this process: observer "jealous" must see the values themselves'
 
 
+def test_a_trained_model_and_the_untrained_one_are_judged_by_workers(project: Sharded) -> None:
+    local = project.outcome(recipe=TRAINED)
+
+    assert project.outcome(BACKWARDS, recipe=TRAINED) == local
+    untrained = local["metrics"]["closeness"]["ptq"]["value"]
+    assert untrained != local["metrics"]["closeness"]["candidate"]
+    assert untrained == project.outcome(BACKWARDS)["metrics"]["closeness"]["candidate"]
+    notes = project.run(BACKWARDS, recipe=TRAINED).notes
+    assert "training is no work for workers: this process trained" in notes
+
+
+def test_workers_judge_the_file_that_ships(project: Sharded) -> None:
+    local = project.outcome(recipe='backend = "onnxruntime"')
+
+    assert project.outcome(BACKWARDS, recipe='backend = "onnxruntime"') == local
+    of_artifact = project.outcome(BACKWARDS)["metrics"]["closeness"]
+    assert of_artifact["resampled"] != local["metrics"]["closeness"]["resampled"]  # another runtime's kernels
+
+
+def test_what_needs_all_predictions_is_left_out_and_the_details_say_why(project: Sharded) -> None:
+    result = project.run(BACKWARDS)
+
+    details = read_details(result, project.root)
+    assert details.missing["panels"] == "predictions stay with the workers of the executor that made them"
+    assert details.layers
+
+
 def test_the_result_says_who_worked(project: Sharded) -> None:
     assert any(note.startswith('executor "backwards": 1 processes on ') for note in project.run(BACKWARDS).notes)
     assert not any("executor" in note for note in project.run().notes)
@@ -81,16 +109,18 @@ def test_recipes_fare_with_workers_as_they_do_here(project: Sharded, monkeypatch
         tuned = tune(project.gate(executor), "net", 600.0, Silent())
         assert all(attempt.trial.speedup for attempt in tuned.attempts)
         trials = {attempt.label: attempt.trial for attempt in tuned.attempts if attempt.label in OBSERVERS}
-        return {label: (trial.accuracy, trial.resampled, trial.bytes) for label, trial in trials.items()}
+        return {label: (trial.accuracy, trial.distance, trial.bytes) for label, trial in trials.items()}
 
     local = searched("")
     monkeypatch.setattr(Workers, "tried", _noting(asked, Workers.tried))
 
     assert searched(BACKWARDS) == local
     assert local.keys() == OBSERVERS == {recipe.activation.observer for recipe, _ in asked}
-    assert len({accuracy for accuracy, _, _ in local.values()}) > 1
+    assert len({accuracy.value for accuracy, _, _ in local.values()}) > 1
+    assert len({distance.value for _, distance, _ in local.values()}) > 1
 
 
+TRAINED = 'approach = "qat"\ntraining = { epochs = 2, batch_size = 2, learning_rate = 0.003, ema_decay = 0.0 }'
 OBSERVERS = {"minmax", "moving_average", "jealous"}
 
 

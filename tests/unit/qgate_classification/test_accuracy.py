@@ -3,6 +3,7 @@ import pytest
 from sklearn.metrics import top_k_accuracy_score
 
 import qgate_classification as plugin
+from qgate.engine.wire import from_bytes, to_bytes
 from qgate.errors import ConfigError, DataError, ModelError
 from qgate.plugins import load_registry
 from qgate_classification.metrics import Top1, Top5
@@ -46,6 +47,19 @@ def test_accuracy_equals_scikit_learns_with_weights_and_by_class(metric_type, co
         assert metric.support({"class": name}) == chosen.sum()
     assert metric.support() == NUM_IMAGES
     assert metric.slices() == {"class": CLASSES}
+
+
+@pytest.mark.parametrize("metric_type", [Top1, Top5])
+def test_shards_give_the_same_bits(metric_type) -> None:
+    scores, labels = drawn(5)
+    merged = metric_type(CLASSES)
+    for part in (slice(0, 1), slice(1, 40), slice(40, NUM_IMAGES)):
+        merged.merge(from_bytes(to_bytes(filled(metric_type(CLASSES), scores[part], labels[part]).summary())))
+    whole = filled(metric_type(CLASSES), scores, labels)
+    weights = np.random.default_rng(1).integers(0, 3, (20, NUM_IMAGES)).astype(float)
+    for where in (None, {"class": "b"}):
+        np.testing.assert_array_equal(merged.compute(weights, where), whole.compute(weights, where))
+        assert merged.support(where) == whole.support(where)
 
 
 def test_a_weight_of_two_counts_as_two_images() -> None:

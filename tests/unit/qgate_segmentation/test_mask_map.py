@@ -3,6 +3,7 @@ import pytest
 from mask_reference import Image, coco_mask_evaluation, random_images
 
 from qgate.engine.storable import Packer, dataclasses_in, unpack
+from qgate.engine.wire import from_bytes, to_bytes
 from qgate.errors import DataError, ModelError
 from qgate.plugins import load_registry
 from qgate_detection.boxes import Detections
@@ -36,6 +37,19 @@ def test_mask_map_equals_pycocotools_overall_by_size_and_by_class(seed: int) -> 
     for label, name in enumerate(CLASSES):
         expected = evaluation.eval["precision"][:, :, label, 0, -1].mean()
         assert metric.compute(ones, {"class": name})[0] == pytest.approx(expected, abs=1e-9)
+
+
+def test_shards_give_the_same_bits() -> None:
+    images, ones = random_images(4, NUM_IMAGES, len(CLASSES)), np.ones((1, NUM_IMAGES))
+    merged = MaskAveragePrecision(CLASSES)
+    for begin, end in ((0, 1), (1, 8), (8, NUM_IMAGES)):
+        shard = filled(MaskAveragePrecision(CLASSES), images[begin:end])
+        merged.merge(from_bytes(to_bytes(shard.summary())))
+    whole = filled(MaskAveragePrecision(CLASSES), images)
+    for where in (None, {"class": "cow"}, {"size": "small"}):
+        np.testing.assert_array_equal(merged.compute(ones, where), whole.compute(ones, where))
+        assert merged.support(where) == whole.support(where)
+    assert 0.05 < merged.compute(ones)[0] < 0.95
 
 
 def test_a_resample_equals_pycocotools_on_the_repeated_images() -> None:

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import jaccard_score
 
+from qgate.engine.wire import from_bytes, to_bytes
 from qgate.errors import DataError, ModelError
 from qgate.plugins import load_registry
 from qgate_segmentation.label_map import NO_CLASS, LabelMap
@@ -39,6 +40,17 @@ def scikit_learns(pairs: list[Pair], weights: np.ndarray, **options) -> np.ndarr
     weight = np.repeat(weights, [pair[0].size for pair in pairs])
     known = (labels != NO_CLASS) & (weight > 0)
     return jaccard_score(labels[known], guessed[known], sample_weight=weight[known], **options)
+
+
+def test_shards_give_the_same_bits() -> None:
+    pairs = drawn(3)
+    merged = MeanIoU(CLASSES)
+    for begin, end in ((0, 1), (1, 6), (6, NUM_IMAGES)):
+        merged.merge(from_bytes(to_bytes(filled(pairs[begin:end]).summary())))
+    weights = np.random.default_rng(1).integers(0, 3, (20, NUM_IMAGES)).astype(float)
+    for where in (None, {"class": "road"}):
+        np.testing.assert_array_equal(merged.compute(weights, where), filled(pairs).compute(weights, where))
+        assert merged.support(where) == filled(pairs).support(where)
 
 
 def test_miou_equals_scikit_learns_with_weights() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qgate.reporting.console import render
-from qgate.reporting.formats import markdown
+from qgate.reporting.markdown import markdown
 from qgate.results import ModelResult, Result, load_results
 
 CURVE = [{"epoch": epoch, "loss": 0.1, "validation_loss": 0.5 / (1 + epoch), "seconds": 30.0} for epoch in range(25)]
