@@ -28,7 +28,7 @@ def test_limits_that_hold_exit_with_0_and_the_table(checked: tuple[Folder, Outco
 def test_each_step_has_one_plain_line_with_its_time(checked: tuple[Folder, Outcome]) -> None:
     lines = checked[1].err.splitlines()
 
-    steps = [re.fullmatch(r"toy: (\w+)( \(\d+\))?: \d+\.\d s", line) for line in lines]
+    steps = [re.fullmatch(r"toy: (\w+)( \(\d+\))?: \d+\.\d s(, [\d.]+/s)?", line) for line in lines]
     assert all(steps), lines
     names = [step[1] for step in steps if step]
     assert len(names) == len(set(names))
