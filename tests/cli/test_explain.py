@@ -44,7 +44,7 @@ def test_json_has_every_node_and_its_times_add_up(project: Folder, qgate: Qgate)
         assert layer["excess"] == pytest.approx(layer["int8"] - layer["float32"] / 0.001)
     kinds = [node["kind"] for layer in found["layers"] for node in layer["nodes"]]
     assert kinds.count("kernel") >= 3
-    assert found["kernels"]["fbgemm"] == 3
+    assert found["kernels"]["fbgemm"] == 2  # the last layer runs in float32
     by_kind = {kind: seconds for kind, seconds in found["int8"].items() if kind != "between"}
     assert sum(by_kind.values()) == pytest.approx(sum(layer["int8"] for layer in found["layers"]))
 
