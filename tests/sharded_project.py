@@ -255,7 +255,10 @@ class Sharded:
 
     def outcome(self, executor: str = "", observer: str = "histogram", recipe: str = "") -> dict[str, Any]:
         """Run its gate, and give all that must not depend on who worked."""
-        result = self.run(executor, observer, recipe)
+        return self.comparable(self.run(executor, observer, recipe))
+
+    def comparable(self, result: ModelResult) -> dict[str, Any]:
+        """Give all of the last run that must not depend on who worked."""
         assert {verdict.status for verdict in result.verdicts} <= {"passed", "failed"}, result.verdicts
         return {
             "metrics": result.metrics,
