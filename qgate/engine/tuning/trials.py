@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from qgate.config.model import QuantizationConfig, ThresholdConfig
-from qgate.engine.artifact import load_artifact, write_artifact
+from qgate.engine.artifact import write_artifact
 from qgate.engine.digest import digest
 from qgate.engine.distance import output_distances
 from qgate.engine.overlap import fingerprints
 from qgate.engine.progress import Silent
 from qgate.engine.reuse import Reuse, relevant
 from qgate.engine.run import Run
-from qgate.engine.shipping import ship
+from qgate.engine.shipping import load_shipped, ship
 from qgate.engine.tuning.candidates import settings
 from qgate.errors import ConfigError
 from qgate.outputs import trials_output
@@ -228,7 +228,7 @@ class Trials:
         loaded, samples = self._inputs.loaded, self._inputs.evaluation
         if loaded.distillation_loss is None:
             return None
-        int8 = load_artifact(self.artifact(), registry=self._gate.registry)
+        int8 = load_shipped(self.artifact(), self._gate.registry)
         distances = np.array(output_distances(loaded, int8, samples, loaded.distillation_loss))
         means = [rows @ distances / rows.sum(1) for rows in resamples(len(distances), self._gate.config.qgate.seed)]
         return Figure("distance", float(distances.mean()), encode(np.concatenate(means)), len(distances), False)
