@@ -24,7 +24,7 @@ DIGITS = Path(__file__).parents[1] / "examples" / "digits"
 IMAGE_SIZE = 192
 NUM_OUTLIERS = 4
 FACTOR = 16.0
-PER_TENSOR = 'weight = { observer = "per_tensor_minmax" }\n'
+PER_TENSOR = 'weight = { observer = "per_tensor_minmax" }\nbias_correction = false\n'
 _COLOURS = 3
 
 CONFIG = f"""

@@ -142,10 +142,10 @@ class Jealous(qgate.ActivationObserver):
 
     def __init__(self, **spec):
         super().__init__(**spec)
-        self.bound = None
+        self.bound = 0.0
 
     def observe(self, x):
-        self.bound = x.abs().max()
+        self.bound = max(self.bound, x.abs().max())
 
     def bounds(self):
         return -self.bound, self.bound

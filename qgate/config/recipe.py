@@ -42,20 +42,23 @@ def bind_recipe(table: Cursor) -> QuantizationConfig:
         reduce_range=bind_key(activation, REDUCE_RANGE),
         training=_bind_training(table.table("training")),
     )
-    return _trained(table, recipe) if recipe.approach == "qat" else recipe
+    if recipe.approach == "qat":
+        _check_trained(table, recipe)
+    return recipe
 
 
 def _bind_training(table: Cursor) -> TrainingConfig:
     return bind_table(expect_table(table), TrainingConfig, others=("augment",), augment=None, place=table.place)
 
 
-def _trained(table: Cursor, recipe: QuantizationConfig) -> QuantizationConfig:
-    """Refuse what a trained graph has no use for: corrections hold it against weights that it has left behind."""
-    uncorrected = replace(recipe, bias_correction=recipe.bias_correction and "bias_correction" in table.value)
-    for key, unused in (("weight_rounding", "nearest"), ("bias_correction", False), ("fallback", FallbackConfig())):
-        if getattr(uncorrected, key) != unused:
+def _check_trained(table: Cursor, recipe: QuantizationConfig) -> None:
+    """Refuse what a trained graph has no use for: corrections hold it against weights that it has left behind.
+
+    Of biases it is said whether they are corrected in what training is compared with.
+    """
+    for key in ("weight_rounding", "fallback"):
+        if getattr(recipe, key) != getattr(QuantizationConfig, key):
             raise table.error(f'{key} is for approach = "ptq": training does its work; remove it', key)
-    return uncorrected
 
 
 def bind_augmentation(table: Cursor, loader: type[Any], training: TrainingConfig) -> TrainingConfig:

@@ -6,7 +6,6 @@ import json
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from qgate.config.model import QuantizationConfig
 from qgate.engine.calibrate import calibrate, select_samples
 from qgate.engine.correct import correct_graph, corrects
 from qgate.errors import QuantizationError
@@ -100,7 +99,7 @@ def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -
         "reduce_range": recipe.reduce_range,
         "equalization": recipe.equalization,
         "weight_rounding": recipe.weight_rounding,
-        "bias_correction": recipe.bias_correction,
+        "bias_correction": recipe.bias_correction and said.approach == "ptq",  # training does without
         "ignored_scope": list(recipe.ignored_scope),
         "non_traceable": list(recipe.non_traceable),
         "seed": seed,
@@ -123,9 +122,8 @@ def with_ignored(config: ModelConfig, names: Sequence[str]) -> ModelConfig:
 
 
 def without_training(config: ModelConfig) -> ModelConfig:
-    """Give a configuration whose recipe is the same but for the training: with biases corrected, as it would be."""
-    corrected = QuantizationConfig.bias_correction
-    return replace(config, quantization=replace(config.quantization, approach="ptq", bias_correction=corrected))
+    """Give a configuration whose recipe is the same but for the training."""
+    return replace(config, quantization=replace(config.quantization, approach="ptq"))
 
 
 def as_configured(described: dict[str, Any]) -> dict[str, Any]:

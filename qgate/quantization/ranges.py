@@ -101,9 +101,11 @@ def take_ranges(observed: torch.fx.GraphModule, ranges: Ranges) -> torch.fx.Grap
 
     Raises `KeyError` where one is missing, and then leaves the graph as it was.
     """
-    known = {name: KnownObserver(ranges[name], observer) for name, observer in _observers(observed).items()}
-    for name, observer in known.items():
-        observed.set_submodule(name, observer)
+    observers = _observers(observed)
+    # One observer may have several names, as that of all inputs of a concatenation: it stays one.
+    known = {id(observer): KnownObserver(ranges[name], observer) for name, observer in observers.items()}
+    for name, observer in observers.items():
+        observed.set_submodule(name, known[id(observer)])
     return observed
 
 

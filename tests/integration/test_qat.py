@@ -130,6 +130,7 @@ train = { factory = "outlying:train" }
 [models.toy.quantization]
 approach = "qat"
 weight = { observer = "per_tensor_minmax" }
+bias_correction = false
 
 [models.toy.quantization.training]
 epochs = 6
@@ -279,29 +280,29 @@ MISTAKES = {
     ),
     "supervised": (
         ("epochs = 6", 'loss = "supervised"'),
-        'qgate.toml:18: [models.toy.quantization.training] loss = "supervised", but loader "factory" gives no '
+        'qgate.toml:19: [models.toy.quantization.training] loss = "supervised", but loader "factory" gives no '
         'supervised_loss; use "distillation", which needs none',
     ),
     "augment": (
         ("epochs = 6", "augment = { mosaic = 0.5 }"),
-        'qgate.toml:19: [models.toy.quantization.training] loader "factory" has no options for "augment"',
+        'qgate.toml:20: [models.toy.quantization.training] loader "factory" has no options for "augment"',
     ),
     "unknown": (
         ("epochs = 6", "epoch = 6"),
-        'qgate.toml:19: [models.toy.quantization.training] unknown key "epoch"; did you mean "epochs"?',
+        'qgate.toml:20: [models.toy.quantization.training] unknown key "epoch"; did you mean "epochs"?',
     ),
     "bounds": (
         ("epochs = 6", "epochs = 0"),
-        "qgate.toml:19: [models.toy.quantization.training] epochs: must be at least 1, got 0",
+        "qgate.toml:20: [models.toy.quantization.training] epochs: must be at least 1, got 0",
     ),
     "corrections": (
-        ('approach = "qat"', 'approach = "qat"\nbias_correction = true'),
-        'qgate.toml:16: [models.toy.quantization] bias_correction is for approach = "ptq": training does its work; '
+        ('approach = "qat"', 'approach = "qat"\nweight_rounding = "gptq"'),
+        'qgate.toml:16: [models.toy.quantization] weight_rounding is for approach = "ptq": training does its work; '
         "remove it",
     ),
     "cuda": (
         ("epochs = 6", 'device = "cuda"'),
-        'qgate.toml:18: [models.toy.quantization.training] device = "cuda", but torch finds no GPU here; use "auto"',
+        'qgate.toml:19: [models.toy.quantization.training] device = "cuda", but torch finds no GPU here; use "auto"',
     ),
 }
 

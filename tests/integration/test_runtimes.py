@@ -91,7 +91,9 @@ def test_the_report_shows_them_side_by_side(project: Folder, qgate: Qgate, form:
     lines = qgate("report", *form).out.splitlines()
 
     (begin,) = (
-        place for place, line in enumerate(lines) if line == "side by side, with the same float32 on the same data"
+        place
+        for place, line in enumerate(lines)
+        if line.lower().startswith("side by side, with the same float32 on the same data")
     )
     rows = [line.replace("|", " ").split() for line in lines[begin + 1 : begin + 9]]
     table = {row[0]: row for row in rows if row}
