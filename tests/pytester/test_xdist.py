@@ -44,7 +44,8 @@ def test_a_mistake_stops_the_controller(project: Project) -> None:
     result.stderr.fnmatch_lines(["ERROR: qgate.toml:*: the evaluation data is empty"])
 
 
-def test_one_worker_runs_the_gate_of_a_model_for_both(project: Project) -> None:
+def test_one_worker_runs_the_gate_of_a_model_for_both(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PYTEST_XDIST_WORKER", raising=False)  # this test may run in a worker itself
     project.configure(MISSED, SIZE)
     note = "open(f\"ran-{os.environ.get('PYTEST_XDIST_WORKER', 'controller')}\", \"w\").close()"
     model = project.text("toy.py").replace("def model():", f"import os\n\n\ndef model():\n    {note}")
