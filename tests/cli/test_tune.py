@@ -92,7 +92,7 @@ def test_the_observer_that_ignores_an_outlier_is_found_written_and_judged(outlie
     assert max(map(len, outcome.out.splitlines())) <= 80
 
 
-def test_after_an_interruption_what_was_tried_is_not_tried_again(outlier: Folder, qgate: Qgate) -> None:
+def test_after_an_interruption_what_was_tried_is_not_tried_again(outlier: Folder) -> None:
     command = [sys.executable, "-m", "qgate", "tune"]
     process = subprocess.Popen(command, cwd=outlier.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     store = outlier.root / ".qgate" / "tune" / "toy.json"
@@ -103,9 +103,9 @@ def test_after_an_interruption_what_was_tried_is_not_tried_again(outlier: Folder
     process.communicate()
     tried = json.loads(store.read_text())["trials"]
 
-    outcome = qgate("tune", "--json")
+    again = subprocess.run([*command, "--json"], cwd=outlier.root, capture_output=True, check=False)
 
-    attempts = json.loads(outcome.out)["tuned"]["toy"]["attempts"]
+    attempts = json.loads(again.stdout)["tuned"]["toy"]["attempts"]
     assert len(attempts) > len(tried) > 1
     assert [attempt["seconds"] for attempt in attempts[: len(tried)]] == [trial["seconds"] for trial in tried.values()]
 
