@@ -1,18 +1,11 @@
 """What tests share."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 pytest_plugins = ["pytester"]
-
-
-@pytest.fixture(autouse=True)
-def import_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take back what a test puts on the import path: a gate puts its folder there, and what is installed is in keys."""
-    monkeypatch.setattr(sys, "path", sys.path.copy())
 
 
 @pytest.fixture(scope="session")
