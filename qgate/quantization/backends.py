@@ -107,8 +107,8 @@ def onednn_config() -> BackendConfig:
 class FbgemmBackend(_TorchBackend):
     """FBGEMM's kernels.
 
-    They write bytes only. One scale for all that a last layer gives would cost detectors much of their boxes'
-    precision, so last layers run in float32, on their int8 weights.
+    They write bytes only. One scale for outputs of several kinds would cost some of them much of their precision, so
+    last layers run in float32, on their int8 weights.
     """
 
     name: ClassVar[str] = "fbgemm"
