@@ -72,11 +72,14 @@ def rows() -> Network:
     )
 
 
-MADE = {made.__name__: made for made in (sum_of_two, joined_and_framed, clamped, tokens, rows)}
+def own_networks() -> dict[str, Network]:
+    """Give the networks of this file, whose weights must not depend on what pytest collected before."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return {make.__name__: make() for make in (sum_of_two, joined_and_framed, clamped, tokens, rows)}
 
 
-ALL = {name: made for name, made in NETWORKS.items() if not made.non_traceable}
-ALL |= {name: make() for name, make in MADE.items()}
+ALL = {name: network for name, network in NETWORKS.items() if not network.non_traceable} | own_networks()
 
 
 def lowered(made: Network) -> tuple[nn.Module, nn.Module]:
@@ -99,14 +102,17 @@ def test_what_ships_is_compiled_and_gives_what_the_kernels_give_one_by_one(made:
     shipped, kernels = lowered(made)
 
     assert is_compiled(shipped)
+    equal = []
     with torch.inference_mode(), quiet_torch_ao():
-        for seed in (3, 4):
+        for seed in range(3, 11):
             expected = kernels(*made.inputs(seed))
             given = shipped(*made.inputs(seed))
             assert type(given) is type(expected)
-            # The two call other operators, which may round a tie differently.
+            # The two call other operators, which may round a tie differently: one byte, which an upsampling
+            # and a 3x3 kernel carry to 64 outputs. So what is small is counted over several inputs.
             assert (flat(given) - flat(expected)).abs().max() <= 0.01 * flat(expected).abs().max()
-            assert (flat(given) == flat(expected)).double().mean() > 0.99
+            equal.append(flat(given) == flat(expected))
+    assert torch.cat(equal).double().mean() > 0.99
 
 
 def test_inputs_of_another_shape_run_as_well() -> None:
