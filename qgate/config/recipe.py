@@ -52,10 +52,7 @@ def _bind_training(table: Cursor) -> TrainingConfig:
 
 
 def _check_trained(table: Cursor, recipe: QuantizationConfig) -> None:
-    """Refuse what a trained graph has no use for: corrections hold it against weights that it has left behind.
-
-    Of biases it is said whether they are corrected in what training is compared with.
-    """
+    """Refuse what a trained graph has no use for: it leaves behind the integers that were chosen for float32's."""
     for key in ("weight_rounding", "fallback"):
         if getattr(recipe, key) != getattr(QuantizationConfig, key):
             raise table.error(f'{key} is for approach = "ptq": training does its work; remove it', key)

@@ -12,7 +12,10 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["digest", "evaluator_settings"]
+__all__ = ["digest", "evaluator_settings", "relevant"]
+
+# Keys of configurations that say where something is said, or what nothing depends on before limits are judged.
+_IRRELEVANT = ("place", "limit_places", "fallback", "rounding_seconds")
 
 
 def digest(value: Any) -> str:
@@ -61,3 +64,14 @@ def evaluator_settings(options: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> str | None:
     return None if isinstance(value, Path) else str(value)
+
+
+def relevant(config: Any) -> Any:
+    """Give what a part of the configuration says, without where it says it."""
+    return _without(asdict(config))
+
+
+def _without(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without(item) for key, item in value.items() if key not in _IRRELEVANT}
+    return [_without(item) for item in value] if isinstance(value, list | tuple) else value

@@ -251,7 +251,8 @@ class Gate:
         from qgate.engine.run import Run
 
         run = Run(self.config, model, self.registry, self.environment, progress or Silent())
-        run.processes = self.processes or run.processes
+        if self.processes:
+            run.production.processes = self.processes
         run.workers = self.workers(model)
         return run
 

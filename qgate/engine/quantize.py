@@ -99,7 +99,7 @@ def describe(config: ModelConfig, recipe: Recipe, num_samples: int, seed: int) -
         "reduce_range": recipe.reduce_range,
         "equalization": recipe.equalization,
         "weight_rounding": recipe.weight_rounding,
-        "bias_correction": recipe.bias_correction and said.approach == "ptq",  # training does without
+        "bias_correction": recipe.bias_correction,
         "ignored_scope": list(recipe.ignored_scope),
         "non_traceable": list(recipe.non_traceable),
         "seed": seed,

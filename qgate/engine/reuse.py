@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,7 @@ from qgate.engine.artifact import content_sha256
 from qgate.engine.blame import tensors_of
 from qgate.engine.cache import Cache
 from qgate.engine.calibrate import calibrate
-from qgate.engine.digest import digest, evaluator_settings
+from qgate.engine.digest import digest, evaluator_settings, relevant
 from qgate.engine.evaluate import brief, evaluate, naming, predict, read_sample
 from qgate.engine.overlap import fingerprints
 from qgate.engine.quantize import Calibration, Plan, available_backend, quantize_by, resolve
@@ -54,8 +54,6 @@ T = TypeVar("T")
 _ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
 # What decoders raise where an entry is not what a run has written.
 _MISFITS = (LookupError, TypeError, ValueError)
-# Keys of configurations that say where something is said, or what nothing depends on before limits are judged.
-_IRRELEVANT = ("place", "limit_places", "fallback", "rounding_seconds")
 # Keys of a recipe that nothing depends on until it is calibrated: activations are float till then.
 _AFTER_CALIBRATION = ("weight", "weight_rounding", "bias_correction", "approach", "training")
 
@@ -293,17 +291,6 @@ class _Calibration(Calibration):
     def fill(self, observed: torch.fx.GraphModule, clock: StepClock) -> None:
         """Show the samples to the observers, or tell them what they find."""
         self.reuse.filled(self.key, observed, lambda: super(_Calibration, self).fill(observed, clock))
-
-
-def relevant(config: Any) -> Any:
-    """Give what a part of the configuration says, without where it says it."""
-    return _without(asdict(config))
-
-
-def _without(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(item) for key, item in value.items() if key not in _IRRELEVANT}
-    return [_without(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _first(loaded: LoadedModel, dataset: Dataset, index: int) -> str:

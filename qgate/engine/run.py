@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-import math
-import os
 import time
 from dataclasses import replace
-from datetime import datetime, timezone
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from qgate import __version__
 from qgate.engine.advice import advice, missed_metrics
-from qgate.engine.artifact import encoded_bytes, float_bytes, write_artifact
+from qgate.engine.artifact import float_bytes
 from qgate.engine.collapse import check_collapse
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief
 from qgate.engine.explain import kernels, slowest
-from qgate.engine.fallback.find import Case, Fallback, find_fallback, tried_on
-from qgate.engine.fallback.search import Candidate
+from qgate.engine.fallback.find import Case, decided_by
 from qgate.engine.figures import Evaluated, size_figures
 from qgate.engine.findings import LAYER_CLASSES, Findings, look_at_layers
 from qgate.engine.judge import judge
 from qgate.engine.overlap import check_overlap, fingerprints
+from qgate.engine.production import Production
 from qgate.engine.progress import StepClock
-from qgate.engine.quantize import choose_calibration, describe, with_ignored, without_training
+from qgate.engine.quantize import choose_calibration
 from qgate.engine.regression import with_regressions
-from qgate.engine.reuse import Reuse, relevant
+from qgate.engine.reuse import Reuse
 from qgate.engine.shipping import exported_file, load_shipped, ship, shipped_files
 from qgate.engine.state import torch_state
 from qgate.engine.timing import Goal, measure
 from qgate.engine.training.bought import with_gains
-from qgate.engine.training.processes import ALONE
 from qgate.errors import QGateError
 from qgate.quantization.float_forms import float_forms
 from qgate.results import Artifact, ModelResult
@@ -45,13 +40,11 @@ if TYPE_CHECKING:
 
     from qgate.blessed import Entry
     from qgate.config.model import GateConfig, ModelConfig
-    from qgate.engine.artifact import Encoded
     from qgate.engine.evaluate import Arms, Modules
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
     from qgate.engine.recording import Recording
     from qgate.engine.sharded import Workers
-    from qgate.engine.training.processes import Processes
     from qgate.plugins import Registry
     from qgate.protocols import Exporter, LoadedModel, Metric
 
@@ -74,14 +67,11 @@ class Run:
         self.registry = registry
         self.environment = environment
         self.clock = StepClock(progress)
-        self.processes: Processes = ALONE
-        self.fallback_seconds = math.inf
         self.workers: Workers | None = None
         self.reuse = Reuse(config, model, registry, environment)
+        self.production = Production(config.path.parent, environment, self.reuse, self.clock)
         self.findings = Findings(registry, None)
         self._floats: dict[str, torch.nn.Module] = {}
-        self.quantization: dict[str, Any] = {}
-        self.training: dict[str, Any] = {}
         self.artifact: Artifact | None = None
         self.kernels: dict[str, int] = {}
         self.metrics: dict[str, dict[str, Any]] = {}
@@ -125,19 +115,19 @@ class Run:
         written = self.findings.write(reason, self.config.path.parent)
         worked = self.workers.notes() if self.workers else []
         return ModelResult(
-            quantization=self.quantization,
+            quantization=self.production.quantization,
             artifact=self.artifact,
             kernels=self.kernels,
             num_evaluation_samples=self.num_evaluation_samples,
             metrics=self.metrics,
             verdicts=verdicts,
             seconds={**self.clock.seconds, "total": time.perf_counter() - begin},
-            notes=(*self.notes, *self.reuse.notes, *worked, *self.findings.notes),
+            notes=(*self.notes, *self.production.notes, *self.reuse.notes, *worked, *self.findings.notes),
             conditions=self.conditions,
             calibration_overlap=self.calibration_overlap,
             cached=self.reuse.used,
             details=written,
-            training=self.training,
+            training=self.production.training,
         )
 
     def exported(self, open_inputs: Callable[[], Inputs], output: Path, exporter: Exporter | None = None) -> Artifact:
@@ -170,7 +160,7 @@ class Run:
         written = replace(case, artifact=self.config.path.parent / produced.path)
         with self.clock.step("artifact"):
             shipped = ship(written.artifact, self.registry)
-        self.artifact = self._relative(shipped) if shipped else produced
+        self.artifact = self.production.relative(shipped) if shipped else produced
         with self.clock.step("reload"):
             int8 = self._load_int8(path)
             modules, cases = {"int8": int8}, {"int8": written}
@@ -273,35 +263,10 @@ class Run:
         return Case(self.model, self.config.qgate, self.registry, inputs, chosen, evaluation, path, timed)
 
     def _produce(self, case: Case) -> Artifact:
-        """Write the artifact; where limits on accuracy demand it, and the recipe allows, with some layers float."""
-        artifact = self._write_artifact(case, self.model)
-        max_layers = self.model.quantization.fallback.max_layers
-        found = self._find_fallback(case, max_layers) if max_layers else None
-        if not found:
-            return artifact
-        self.notes += [str(found)] if str(found) else []
-        described = {**self.quantization["fallback"], **found.described()}
-        if found.layers:
-            model = with_ignored(self.model, found.ignored_scope)
-            artifact = self._write_artifact(case, model, described)
-        self.quantization["fallback"] = described
-        return artifact
+        return self.production.produce(case)
 
-    def _find_fallback(self, case: Case, max_layers: int) -> Fallback | None:
-        try:
-            with self.clock.step("fallback") as progress:
-                return self.reuse.found(
-                    "fallback",
-                    case,
-                    lambda: find_fallback(case, max_layers, progress, self.fallback_seconds),
-                    self._judged_by(case),
-                    (Fallback, Candidate),
-                    is_final=lambda found: not found.cut_short,
-                )
-        except Exception as error:  # noqa: BLE001  # the recipe as it is can be judged, whatever the search runs into
-            said = str(error) if isinstance(error, QGateError) else brief(error)
-            self.notes.append(f"fallback: no layer is kept float: {said}")
-            return None
+    def _untrained(self, case: Case) -> Case | None:
+        return self.production.produce_untrained(case, self._path("ptq"))
 
     def _advise(self, case: Case) -> None:
         """Find the layers to look at, and those to keep float, where a limit on accuracy is missed."""
@@ -310,69 +275,13 @@ class Run:
             return
         try:
             with self.clock.step("explain") as progress:
-                depends_on = [missed, *self._judged_by(case)]
+                depends_on = [missed, *decided_by(case)]
                 given, _ = self.reuse.found(
                     "advice", case, lambda: advice(case, progress), depends_on, is_final=lambda found: found[1]
                 )
             self.metrics.update({name: {**self.metrics[name], **given} for name in missed})
         except Exception as error:  # noqa: BLE001  # the limit is missed, whatever the search runs into
             self.notes.append(f"which layers cost most accuracy could not be found out: {brief(error)}")
-
-    def _judged_by(self, case: Case) -> list[Any]:
-        """Give what decides which layers are best kept float, beside the artifact."""
-        settings, recipe = self.config.qgate, self.model.quantization
-        tables = [relevant(table) for table in self.model.thresholds.values()]
-        said = [recipe.fallback.max_layers, recipe.ignored_scope, relevant(self.model.timing), case.limits_speed]
-        return [
-            tables,
-            settings.confidence,
-            settings.on_inconclusive,
-            said,
-            tried_on(case),
-        ]
-
-    def _untrained(self, case: Case) -> Case | None:
-        """Write what the recipe gives without training, to be compared with; None where nothing is trained."""
-        if self.model.quantization.approach == "ptq":
-            return None
-        untrained = replace(case, model=without_training(self.model), artifact=self._path("ptq"))
-        encoded, recipe = self.reuse.quantized(untrained.model, case.inputs, case.chosen, self.clock)
-        self._write(untrained, encoded, describe(untrained.model, recipe, len(case.chosen), self.config.qgate.seed))
-        with self.clock.step("artifact"):
-            ship(untrained.artifact, self.registry)
-        return untrained
-
-    def _write_artifact(self, case: Case, model: ModelConfig, fallback: dict[str, Any] | None = None) -> Artifact:
-        """Quantize and write; `fallback` is what to say of layers that `model` ignores and the recipe does not."""
-        if model.quantization.approach == "qat":
-            encoded, recipe, self.training = self.reuse.trained(case, self.clock, self.processes)
-        else:
-            encoded, recipe = self.reuse.quantized(model, case.inputs, case.chosen, self.clock)
-        self.quantization = describe(model, recipe, len(case.chosen), self.config.qgate.seed)
-        if fallback:
-            self.quantization["fallback"] = fallback
-        return self._write(case, encoded, self.quantization)
-
-    def _write(self, case: Case, encoded: Encoded, quantization: dict[str, Any]) -> Artifact:
-        inputs, path = case.inputs, case.artifact
-        header = {
-            "model": self.model.name,
-            "qgate_version": __version__,
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "source_sha256": inputs.loaded.source_sha256,
-            "quantization": quantization,
-            "byte_scale": inputs.loaded.byte_scale,
-            "input_description": dict(inputs.loaded.input_description),
-            "class_names": list(inputs.loaded.class_names),
-            "environment": self.environment,
-        }
-        with self.clock.step("artifact"):
-            content = encoded_bytes(encoded, inputs.loaded.example_inputs, header)
-            written = write_artifact(path, content)
-        return self._relative(written)
-
-    def _relative(self, written: Artifact) -> Artifact:
-        return replace(written, path=os.path.relpath(written.path, self.config.path.parent))
 
     def _evaluate(
         self, inputs: Inputs, arms: Arms, fingerprints: list[str], recordings: Mapping[str, Recording]
@@ -394,7 +303,7 @@ class Run:
             figures = evaluated.figures("int8")
             if "ptq" in metrics:
                 figures, status = with_gains(figures, evaluated, self.model.limit_tables)
-                self.training = {**self.training, "untrained_status": status}
+                self.production.training["untrained_status"] = status
             self.metrics.update(figures)
         with self.clock.step("details"):
             if self.workers:

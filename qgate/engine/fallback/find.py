@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qgate.engine.digest import digest
+from qgate.engine.digest import digest, relevant
 from qgate.engine.explain import added_seconds
 from qgate.engine.fallback.costs import spare_bytes, spare_seconds
 from qgate.engine.fallback.search import Candidate, Measures, Room, search, search_quietest
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from qgate.engine.progress import Progress
     from qgate.plugins import Registry
 
-__all__ = ["Case", "Fallback", "find_fallback", "tried_on"]
+__all__ = ["Case", "Fallback", "decided_by", "find_fallback"]
 
 _PROBED = 4  # samples on which noise on the outputs is measured, for each of many sets of layers
 
@@ -98,7 +98,15 @@ class Fallback:
         )
 
 
-def tried_on(case: Case) -> list[Any]:
+def decided_by(case: Case) -> list[Any]:
+    """Give what decides which layers are best kept float, beside the artifact."""
+    recipe = case.model.quantization
+    tables = [relevant(table) for table in case.model.thresholds.values()]
+    said = [recipe.fallback.max_layers, recipe.ignored_scope, relevant(case.model.timing), case.limits_speed]
+    return [tables, case.settings.confidence, case.settings.on_inconclusive, said, _tried_on(case)]
+
+
+def _tried_on(case: Case) -> list[Any]:
     """Identify the held-out samples and their targets; none where there are none to try layers on."""
     try:
         held_out = hold_out(case.inputs.calibration, case.chosen, case.judged, case.settings.seed).samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from qgate.engine.correct import correct_graph
 from qgate.engine.digest import digest
 from qgate.engine.evaluate import cores, read_sample
 from qgate.engine.overlap import fingerprints
@@ -22,12 +24,13 @@ from qgate.engine.training.loop import Training
 from qgate.engine.training.objective import Objective
 from qgate.engine.training.processes import Processes
 from qgate.errors import ConfigError, QuantizationError
+from qgate.quantization.corrections.bias import biases_of, take_biases
 from qgate.quantization.fake_quantize import Student
 from qgate.quantization.ranges import ranges_of, take_ranges
 from qgate.quantization.teacher import Teacher
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from qgate.config.model import ModelConfig
     from qgate.engine.load import Inputs
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
     from qgate.engine.training.checkpoint import Checkpoint, State
     from qgate.plugins import Registry
     from qgate.protocols import Dataset
+
+    Biases = Mapping[str, torch.Tensor]
 
 __all__ = ["Lesson", "Trained", "check_trainable", "help_training", "train_by", "trained_on"]
 
@@ -59,15 +64,18 @@ class Lesson:
     seed: int
     processes: Processes = field(default_factory=Processes)
 
-    def train(self, observed: torch.fx.GraphModule, clock: StepClock, checkpoint: Checkpoint | None) -> Trained:
-        """Train a calibrated graph; where there is a checkpoint of this training, go on from it.
+    def train(
+        self, observed: torch.fx.GraphModule, biases: Biases, clock: StepClock, checkpoint: Checkpoint | None
+    ) -> Trained:
+        """Train a calibrated graph from other biases; where there is a checkpoint of this training, go on from it.
 
         Raises `DataError`, `ModelError`, `QuantizationError`, `ArtifactError`.
         """
         config = self.model.quantization.training
         division = self.divided()
         state = checkpoint.load() if checkpoint else None
-        self._tell(observed, division, state)
+        self._tell(observed, biases, division, state)
+        take_biases(observed, biases)
         resumed = len(state.curve) - 1 if state else 0
         with _threads(self.processes):
             training = self.training(observed, division)
@@ -84,17 +92,18 @@ class Lesson:
         document, blob = json.loads(told[8 : 8 + length]), told[8 + length :]
         known = unpack(document["start"], blob, {})
         take_ranges(observed, known["ranges"])
+        take_biases(observed, known["biases"])
         state = unpacked_state(document["state"], self.processes.shared()) if document["state"] else None
         with _threads(self.processes):
             self.training(observed, Division(**known["division"])).run(state, progress, _forget)
 
-    def _tell(self, observed: torch.fx.GraphModule, division: Division, state: State | None) -> None:
+    def _tell(self, observed: torch.fx.GraphModule, biases: Biases, division: Division, state: State | None) -> None:
         """Tell the other processes what to start from."""
         if self.processes.size == 1:
             return
         self.processes.order(model=self.model.name)
         packer = Packer()
-        start = packer.pack({"ranges": ranges_of(observed), "division": vars(division)})
+        start = packer.pack({"ranges": ranges_of(observed), "biases": dict(biases), "division": vars(division)})
         stored, content = packed_state(state) if state else (None, b"")
         text = json.dumps({"start": start, "state": stored}).encode()
         self.processes.shared(len(text).to_bytes(8, "little") + text + bytes(packer.blob))
@@ -153,9 +162,20 @@ def train_by(
     with clock.step("quantize"):
         observed = lesson.plan.observed(lesson.inputs.loaded)
     calibration.fill(observed, clock)
-    trained = lesson.train(observed, clock, checkpoint)
+    biases = _corrected_biases(observed, lesson, calibration, clock) if lesson.plan.recipe.bias_correction else {}
+    trained = lesson.train(observed, biases, clock, checkpoint)
     with clock.step("quantize"):
         return lesson.plan.converted(trained.graph), trained.described
+
+
+def _corrected_biases(
+    observed: torch.fx.GraphModule, lesson: Lesson, calibration: Calibration, clock: StepClock
+) -> dict[str, torch.Tensor]:
+    """Give the biases that post-training quantization ends with: training goes on from them."""
+    with clock.step("quantize"):
+        reference = lesson.plan.converted(copy.deepcopy(observed))
+    correct_graph(reference, lesson.model.quantization, lesson.inputs, calibration.chosen, clock)
+    return biases_of(reference)
 
 
 def help_training(model: ModelConfig, registry: Registry, inputs: Inputs, seed: int, processes: Processes) -> None:

@@ -11,11 +11,11 @@ import numpy as np
 
 from qgate.config.model import QuantizationConfig, ThresholdConfig
 from qgate.engine.artifact import write_artifact
-from qgate.engine.digest import digest
+from qgate.engine.digest import digest, relevant
 from qgate.engine.distance import output_distances
 from qgate.engine.overlap import fingerprints
 from qgate.engine.progress import Silent
-from qgate.engine.reuse import Reuse, relevant
+from qgate.engine.reuse import Reuse
 from qgate.engine.run import Run
 from qgate.engine.shipping import load_shipped, ship
 from qgate.engine.tuning.candidates import settings
@@ -178,7 +178,7 @@ class Trials:
         bounded = replace(recipe, rounding_seconds=min(recipe.rounding_seconds, max_seconds))
         model = replace(self._model, quantization=bounded, thresholds=limits, timing=timing)
         run = self._new_run(model)
-        run.fallback_seconds = max_seconds
+        run.production.fallback_seconds = max_seconds
         trial = self._trial(recipe, run.judged(lambda: self._inputs, blessed=None, timing=timed))
         return trial if trial.failure else replace(trial, distance=self._distance())
 

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from qgate.quantization.corrections.lockstep import first_of, layer_of
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from qgate.quantization.corrections.lockstep import Both, Layer
 
     Function = Callable[[torch.Tensor], torch.Tensor]
 
-__all__ = ["add_to_bias", "mean_error"]
+__all__ = ["add_to_bias", "biases_of", "mean_error", "take_biases"]
 
 _POSITIONS = 4096  # of a sample; they are drawn
 
@@ -60,3 +62,18 @@ def add_to_bias(layer: Layer, shift: torch.Tensor) -> None:
     """Add to a layer's bias, shape (channels,); a layer that has none is given one."""
     bias: Any = shift if layer.bias is None else layer.bias.detach() + shift
     layer.bias = nn.Parameter(bias, requires_grad=False)
+
+
+def biases_of(reference: torch.fx.GraphModule) -> dict[str, torch.Tensor]:
+    """Give the biases of a reference graph's layers, by the names of the modules that the graph calls."""
+    called = dict.fromkeys(str(node.target) for node in reference.graph.nodes if node.op == "call_module")
+    layers = {name: layer_of(reference.get_submodule(name)) for name in called}
+    return {name: layer.bias.detach() for name, layer in layers.items() if layer is not None and layer.bias is not None}
+
+
+def take_biases(observed: torch.fx.GraphModule, biases: Mapping[str, torch.Tensor]) -> None:
+    """Give a calibrated graph, not yet converted, the biases of its reference graph. Those that were frozen stay so."""
+    for name, bias in biases.items():
+        layer: Layer = first_of(observed.get_submodule(name))
+        learns = layer.bias is None or layer.bias.requires_grad
+        layer.bias = nn.Parameter(bias.clone(), requires_grad=learns)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Sample = tuple[torch.Tensor, ...]
     Visit = Callable[["Node", "Layer", "list[Both]"], "list[Both]"]
 
-__all__ = ["LAYERS", "Both", "Layer", "Lockstep", "Node", "float_forward", "layer_of"]
+__all__ = ["LAYERS", "Both", "Layer", "Lockstep", "Node", "first_of", "float_forward", "layer_of"]
 
 Node = Any  # torch.fx types each argument of a node as a union of twenty types
 Layer = Any  # a reference module: torch types its attributes as tensors or modules
@@ -59,9 +59,14 @@ def float_forward(layer: Layer, x: torch.Tensor) -> torch.Tensor:
     return LAYERS[type(layer)].forward(layer, x)  # type: ignore[no-any-return]  # a module's method
 
 
+def first_of(module: Any) -> Any:
+    """Give a module or, where FX fused it with an activation, what it begins with."""
+    return module[0] if isinstance(module, nn.Sequential) and len(module) else module
+
+
 def layer_of(module: Any) -> Layer | None:
-    """Give the int8 layer that a module is or, where FX fused it with an activation, begins with."""
-    first = module[0] if isinstance(module, nn.Sequential) and len(module) else module
+    """Give the int8 layer that a module is or begins with; None where there is none."""
+    first = first_of(module)
     return first if type(first) in LAYERS else None
 
 

@@ -11,10 +11,12 @@ from small_networks import NETWORKS, Network, flat
 from torch import nn
 
 from qgate.quantization.backends import FbgemmBackend
+from qgate.quantization.corrections.bias import biases_of, take_biases
+from qgate.quantization.corrections.correct import correct
 from qgate.quantization.fake_quantize import Student
 from qgate.quantization.fused import FusedBackend
 from qgate.quantization.observers import MinMaxObserver, PerChannelMinMaxObserver, PerTensorMinMaxObserver
-from qgate.quantization.prepare import Recipe, convert, prepare
+from qgate.quantization.prepare import Recipe, convert, prepare, quiet_torch_ao
 
 BACKENDS = {"fbgemm": FbgemmBackend(), "fused": FusedBackend()}
 
@@ -104,6 +106,37 @@ def test_untrained_it_is_the_calibrated_graph(name: str, weight: type) -> None:
 
     with torch.no_grad():
         assert torch.equal(flat(student(*network.inputs(9))[0]), flat(expected(*network.inputs(9))))
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["residual", "conv_bn_silu", "linear"])
+def test_it_starts_from_corrected_biases_bit_for_bit(name: str, backend: str) -> None:
+    network, kernels = NETWORKS[name], BACKENDS[backend]
+    observed = calibrated(network, kernels)
+    expected = convert(copy.deepcopy(observed), kernels.backend_config())
+    uncorrected = biases_of(expected)
+    samples = [network.inputs(seed) for seed in range(1, 9)]
+    correct(expected, samples, rounding=False, bias=True, advance=lambda: None)
+    corrected = biases_of(expected)
+
+    take_biases(observed, corrected)
+
+    assert corrected
+    assert any(not torch.equal(bias, uncorrected.get(name, bias)) for name, bias in corrected.items())
+    with torch.no_grad(), quiet_torch_ao():
+        assert torch.equal(flat(Student(observed)(*network.inputs(9))[0]), flat(expected(*network.inputs(9))))
+
+
+def test_a_frozen_bias_stays_frozen() -> None:
+    network = NETWORKS["linear"]
+    observed = calibrated(network)
+    biases = biases_of(convert(copy.deepcopy(observed), FbgemmBackend().backend_config()))
+    observed.requires_grad_(requires_grad=False)
+
+    take_biases(observed, {name: bias + 1 for name, bias in biases.items()})
+
+    assert biases
+    assert not any(value.requires_grad for value in observed.parameters())
 
 
 def test_the_weights_gradient_is_that_of_torchs_own_fake_quantization() -> None:

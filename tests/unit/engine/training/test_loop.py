@@ -13,6 +13,7 @@ from qat_doubles import calibrated, images, lesson, loaded_model, outlying, trai
 from qgate.engine.progress import Silent, StepClock
 from qgate.engine.training.checkpoint import Checkpoint, packed_state, unpacked_state
 from qgate.errors import ModelError, QuantizationError
+from qgate.quantization.corrections.bias import biases_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -199,8 +200,11 @@ def test_a_training_leaves_the_model_that_it_was_given(tmp_path: Path) -> None:
     before = copy.deepcopy(given.inputs.loaded.module.state_dict())
     checkpoint = Checkpoint(tmp_path / "toy.checkpoint", {})
 
-    trained = given.train(calibrated(given), StepClock(Silent()), checkpoint)
+    graph = calibrated(given)
+    biases = {name: bias + 1 for name, bias in biases_of(given.plan.converted(copy.deepcopy(graph))).items()}
+    trained = given.train(graph, biases, StepClock(Silent()), checkpoint)
 
+    assert biases
     after = given.inputs.loaded.module.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert trained.described["samples"] + trained.described["validation_samples"] == len(images(16))
