@@ -67,9 +67,9 @@ def qgate_register_exporters() -> tuple[type[Exporter], ...]:
 @hookimpl
 def qgate_register_reporters() -> tuple[type[Reporter], ...]:
     """Register `json`, `markdown`, `gitlab` and `html`."""
-    from qgate.reporting.formats import JsonReporter
     from qgate.reporting.gitlab import GitlabReporter
     from qgate.reporting.html.reporter import HtmlReporter
+    from qgate.reporting.json_reporter import JsonReporter
     from qgate.reporting.markdown import MarkdownReporter
 
     return (JsonReporter, MarkdownReporter, GitlabReporter, HtmlReporter)

@@ -112,7 +112,7 @@ def _history(options: argparse.Namespace) -> int:
 
 def _show_or_write(options: argparse.Namespace, document: Any, text: Callable[[], str]) -> None:
     """Show `text`, or, where JSON is wanted, write `document` to the chosen place."""
-    from qgate.reporting.formats import write_text
+    from qgate.reporting.text import write_text
     from qgate.results import finite
 
     if not options.format:

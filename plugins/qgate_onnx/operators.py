@@ -15,7 +15,7 @@ from qgate.errors import ModelError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qgate_onnx.importer import Node
+    from qgate_onnx.node import Node
 
 __all__ = ["OPERATORS"]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qgate.engine.explain import last_artifact
 from qgate.engine.heldout import HeldOutMetrics, hold_out
+from qgate.engine.noise import by_own_noise
 from qgate.engine.overlap import fingerprints
 from qgate.engine.probe import Probe, spread
 from qgate.engine.quantize import choose_calibration
@@ -17,16 +18,14 @@ from qgate.quantization.sensitivity import LayerNoise, layer_noise
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-    from pathlib import Path
 
     from qgate.config.model import ModelConfig
     from qgate.engine.gate import Gate
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress
-    from qgate.plugins import Registry
     from qgate.quantization.layers import Inputs as Batch
 
-__all__ = ["AccuracyExplanation", "Worth", "explain_accuracy", "noisiest"]
+__all__ = ["AccuracyExplanation", "Worth", "explain_accuracy"]
 
 _SUSPECTS = 3
 
@@ -80,18 +79,6 @@ def explain_accuracy(gate: Gate, name: str, progress: Progress) -> AccuracyExpla
         worth = _worth(lambda: open_trials(gate, model, inputs, chosen), variants, suspects, progress)
     noise = probe.noise(variants.reference)
     return AccuracyExplanation(variants.backend.name, anew, len(probe.batches), noise, tuple(layers), worth)
-
-
-def noisiest(inputs: Inputs, chosen: Sequence[int], artifact: Path, registry: Registry) -> list[LayerNoise]:
-    """Give the layers of an artifact, the one that adds most noise by itself first."""
-    variants = Variants.of(inputs.loaded, artifact, registry)
-    batches = Probe.of(inputs, spread(chosen)).batches
-    return by_own_noise(layer_noise(variants.floats, variants.reference, batches))
-
-
-def by_own_noise(layers: Iterable[LayerNoise]) -> list[LayerNoise]:
-    """Order layers by the noise that each adds by itself, the worst first."""
-    return sorted(layers, key=lambda layer: layer.alone.snr)
 
 
 def _suspects(layers: Iterable[LayerNoise], quantized: Collection[str]) -> list[str]:

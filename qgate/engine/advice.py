@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qgate.engine.accuracy import noisiest
 from qgate.engine.fallback.find import find_fallback
 from qgate.engine.judge import judge
+from qgate.engine.noise import noisiest
 from qgate.errors import DataError
 
 if TYPE_CHECKING:

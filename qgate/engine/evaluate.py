@@ -29,6 +29,7 @@ __all__ = [
     "compares_with_float32",
     "cores",
     "evaluate",
+    "is_mergeable",
     "naming",
     "postprocess",
     "predict",
@@ -170,6 +171,11 @@ def compares_with_float32(metric: Watcher | type[Metric]) -> bool:
     if said not in ("float32", "targets"):
         raise PluginError(f'metric "{metric.name}": compares_with is {said!r}; expected "targets" or "float32"')
     return bool(said == "float32")
+
+
+def is_mergeable(metric: Metric | type[Metric]) -> bool:
+    """Say whether a metric can be taken in a shard at a time (`MergeableMetric`)."""
+    return hasattr(metric, "summary") and hasattr(metric, "merge")
 
 
 def update_metric(metric: Watcher, sample_id: str, prediction: Any, compared: Any, arm: str) -> None:

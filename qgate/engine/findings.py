@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qgate.details import Activation, Details, LayerRatio, Layers, Times, details_file, packed
-from qgate.engine.accuracy import by_own_noise
 from qgate.engine.calibrate import preprocessed
 from qgate.engine.evaluate import brief, read_sample
+from qgate.engine.noise import by_own_noise
 from qgate.engine.probe import spread
 from qgate.engine.variants import Variants
 from qgate.files import write_atomically

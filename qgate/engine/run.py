@@ -13,11 +13,11 @@ from qgate.engine.artifact import float_bytes
 from qgate.engine.collapse import check_collapse
 from qgate.engine.digest import digest, evaluator_settings
 from qgate.engine.evaluate import brief
-from qgate.engine.explain import kernels, slowest
 from qgate.engine.fallback.find import Case, decided_by
 from qgate.engine.figures import Evaluated, size_figures
 from qgate.engine.findings import LAYER_CLASSES, Findings, look_at_layers
 from qgate.engine.judge import judge
+from qgate.engine.layer_times import kernels, slowest
 from qgate.engine.overlap import check_overlap, fingerprints
 from qgate.engine.production import Production
 from qgate.engine.progress import StepClock

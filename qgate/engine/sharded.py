@@ -15,10 +15,9 @@ import torch
 from qgate import errors
 from qgate.config.recipe import plain_recipe
 from qgate.engine.calibrate import calibrate
-from qgate.engine.evaluate import compares_with_float32, predict, read_sample, update_metric
+from qgate.engine.evaluate import compares_with_float32, is_mergeable, predict, read_sample, update_metric
 from qgate.engine.storable import dataclasses_in
 from qgate.engine.wire import from_bytes, to_bytes
-from qgate.engine.worker import is_mergeable
 from qgate.errors import PluginError
 from qgate.quantization.ranges import needing_values, take_statistics
 

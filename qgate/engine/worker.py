@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from qgate.config.recipe import recipe_of
 from qgate.engine.calibrate import calibrate
-from qgate.engine.evaluate import brief, evaluate
+from qgate.engine.evaluate import brief, evaluate, is_mergeable
 from qgate.engine.gate import Gate
 from qgate.engine.heldout import Part
 from qgate.engine.overlap import fingerprints
@@ -42,10 +42,10 @@ if TYPE_CHECKING:
     import torch
 
     from qgate.engine.cache import Key
-    from qgate.protocols import Dataset, Metric
+    from qgate.protocols import Dataset
     from qgate.quantization.ranges import Statistics
 
-__all__ = ["is_mergeable", "perform"]
+__all__ = ["perform"]
 
 
 def perform(job: bytes, task: bytes) -> bytes:
@@ -61,11 +61,6 @@ def perform(job: bytes, task: bytes) -> bytes:
 
 def _result(content: dict[str, Any]) -> bytes:
     return to_bytes({**content, "worker": [platform.node(), os.getpid()]})
-
-
-def is_mergeable(metric: Metric | type[Metric]) -> bool:
-    """Say whether a metric can be taken in a shard at a time (`MergeableMetric`)."""
-    return hasattr(metric, "summary") and hasattr(metric, "merge")
 
 
 class Session:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from qgate.engine.accuracy import by_own_noise
+from qgate.engine.noise import by_own_noise
 from qgate.reporting.explain import print_wrapped
 
 if TYPE_CHECKING:

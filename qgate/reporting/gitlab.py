@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from qgate.reporting.formats import write_text
+from qgate.reporting.text import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, ClassVar
 
 from qgate.reporting.comparison import comparisons
 from qgate.reporting.figures import MISSING, milliseconds, optional
-from qgate.reporting.formats import write_text
 from qgate.reporting.rows import HEADINGS, caption, figures_of, footer, headline, models_worst_first, rows, worst_first
 from qgate.reporting.sections import (
     against_blessed,
@@ -20,7 +19,7 @@ from qgate.reporting.sections import (
     slowest,
     worst_slices,
 )
-from qgate.reporting.text import KEPT_TOGETHER, printable, shortened
+from qgate.reporting.text import KEPT_TOGETHER, printable, shortened, write_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

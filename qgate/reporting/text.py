@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields, is_dataclass, replace
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from qgate.files import write_atomically
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 T = TypeVar("T")
 
@@ -56,3 +62,12 @@ def _spelled_out(value: Any, encoding: str | None) -> Any:
 
 def _spelled(char: str) -> str:
     return char.encode("unicode_escape").decode("ascii")
+
+
+def write_text(text: str, destination: Path | None) -> None:
+    """Write `text` to a file, atomically, or to standard output. Raises `OSError`."""
+    if destination is None:
+        sys.stdout.write(encodable(text, sys.stdout.encoding))
+        sys.stdout.flush()
+    else:
+        write_atomically(destination, text.encode())

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qgate.engine.digest import digest, relevant
-from qgate.engine.explain import added_seconds
 from qgate.engine.fallback.costs import spare_bytes, spare_seconds
 from qgate.engine.fallback.search import Candidate, Measures, Room, search, search_quietest
 from qgate.engine.fallback.standard import missed_limits
 from qgate.engine.heldout import HeldOutMetrics, hold_out
+from qgate.engine.layer_times import added_seconds
 from qgate.engine.probe import Probe, spread
 from qgate.engine.variants import Variants
 from qgate.errors import DataError

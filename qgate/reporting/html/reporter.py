@@ -6,7 +6,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, ClassVar
 
 from qgate.errors import QGateError
-from qgate.reporting.formats import write_text
+from qgate.reporting.text import write_text
 
 if TYPE_CHECKING:
     from pathlib import Path
