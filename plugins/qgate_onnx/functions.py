@@ -115,33 +115,6 @@ def _reduced(op: str) -> Callable[..., str]:
     return written
 
 
-def _convolution(  # noqa: PLR0913, PLR0917  # torch's arguments
-    call: Call,
-    x: Tensor,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-) -> str:
-    return layers.convolution(call, x, weight, bias, stride, padding, dilation, groups)
-
-
-def _transposed_convolution(  # noqa: PLR0913, PLR0917  # torch's arguments
-    call: Call,
-    x: Tensor,
-    weight: Any,
-    bias: Any = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    output_padding: Any = 0,
-    groups: int = 1,
-    dilation: Any = 1,
-) -> str:
-    return layers.transposed(call, x, weight, bias, stride, padding, output_padding, groups, dilation)
-
-
 _RELU, _SIGMOID, _TANH = (act.unary(op) for op in ("Relu", "Sigmoid", "Tanh"))
 _ADD, _SUB, _MUL, _DIV, _POW = (_binary(op) for op in ("Add", "Sub", "Mul", "Div", "Pow"))
 _MATMUL, _MEAN, _SUM, _MOST = _binary("MatMul"), _reduced("ReduceMean"), _reduced("ReduceSum"), _reduced("ReduceMax")
@@ -153,8 +126,8 @@ _UNARY = {
 
 # The names in torch.nn.functional are often the very functions of torch.
 FUNCTIONS: dict[Any, Callable[..., Any]] = {
-    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), _convolution),
-    **dict.fromkeys((torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d), _transposed_convolution),
+    **dict.fromkeys((torch.conv1d, torch.conv2d, torch.conv3d), layers.convolution),
+    **dict.fromkeys((torch.conv_transpose1d, torch.conv_transpose2d, torch.conv_transpose3d), layers.transposed),
     functional.linear: layers.linear,
     **dict.fromkeys((torch.matmul, torch.bmm, operator.matmul), _MATMUL),
     **dict.fromkeys((torch.add, operator.add, operator.iadd), _ADD),

@@ -33,19 +33,21 @@ _PAD_MODES = {"constant": "constant", "zeros": "constant", "reflect": "reflect",
 
 
 def convolution(  # noqa: PLR0913, PLR0917  # torch's arguments
-    call: Call, x: Any, weight: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: int
+    call: Call,
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
 ) -> str:
     """Write a convolution in as many dimensions as its input has; `padding` may be "same" or "valid"."""
-    size = _kernel(weight)
-    dilations = _each(dilation, len(size))
     return call.emit(
         "Conv",
         *(x, weight, *([] if bias is None else [bias])),
-        strides=_each(stride, len(size)),
-        pads=_pads(padding, size, dilations),
-        dilations=dilations,
+        **_strided(weight, stride, padding, dilation),
         group=groups,
-        kernel_shape=size,
     )
 
 
@@ -53,30 +55,33 @@ def transposed(  # noqa: PLR0913, PLR0917  # torch's arguments
     call: Call,
     x: Any,
     weight: Any,
-    bias: Any,
-    stride: Any,
-    padding: Any,
-    output_padding: Any,
-    groups: int,
-    dilation: Any,
+    bias: Any = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    output_padding: Any = 0,
+    groups: int = 1,
+    dilation: Any = 1,
 ) -> str:
     """Write a transposed convolution."""
-    size = _kernel(weight)
-    dilations = _each(dilation, len(size))
+    window = _strided(weight, stride, padding, dilation)
     return call.emit(
         "ConvTranspose",
         *(x, weight, *([] if bias is None else [bias])),
-        strides=_each(stride, len(size)),
-        pads=_pads(padding, size, dilations),
-        output_padding=_each(output_padding, len(size)),
-        dilations=dilations,
+        **window,
+        output_padding=_each(output_padding, len(window["kernel_shape"])),
         group=groups,
-        kernel_shape=size,
     )
 
 
-def _kernel(weight: Any) -> list[int]:
-    return [int(length) for length in weight.shape[2:]]
+def _strided(weight: Any, stride: Any, padding: Any, dilation: Any) -> dict[str, list[int]]:
+    size = [int(length) for length in weight.shape[2:]]
+    dilations = _each(dilation, len(size))
+    return {
+        "kernel_shape": size,
+        "strides": _each(stride, len(size)),
+        "pads": _pads(padding, size, dilations),
+        "dilations": dilations,
+    }
 
 
 def _each(value: Any, dimensions: int) -> list[int]:
