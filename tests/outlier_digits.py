@@ -38,6 +38,7 @@ factory = "outlier_digits:load"
 format      = "coco"
 calibration = {{ images = "{DIGITS}/data/train", annotations = "{DIGITS}/data/train.json", num_samples = 64 }}
 evaluation  = {{ images = "{DIGITS}/data/val", annotations = "{DIGITS}/data/val.json" }}
+train       = {{ images = "{DIGITS}/data/train", annotations = "{DIGITS}/data/train.json" }}
 
 [models.digits.thresholds.map]
 max_drop = 0.02

@@ -32,13 +32,14 @@ def missed_metrics(case: Case, metrics: Mapping[str, dict[str, Any]]) -> list[st
 def advice(case: Case, progress: Progress) -> tuple[dict[str, Any], bool]:
     """Give the `noisiest` layers with their own ratios in dB, and the `ignored_scope` with which limits would hold.
 
-    The latter is missing where none was found, where no limit could be tried, or where the recipe has a fallback, which
-    then has found none. Also says whether the search came to its end.
+    The latter is missing where none was found, where no limit could be tried, where the recipe has a fallback, which
+    then has found none, and where the model was trained: it would be trained anew, and may have learned from the
+    samples that are held out. Also says whether the search came to its end.
     """
     layers = noisiest(case.inputs, case.chosen, case.artifact, case.registry)[:_NAMED]
     given: dict[str, Any] = {"noisiest": [{"layer": layer.layer, "snr": layer.alone.snr} for layer in layers]}
     recipe = case.model.quantization
-    if recipe.fallback.max_layers:
+    if recipe.fallback.max_layers or recipe.approach == "qat":
         return given, True
     try:
         found = find_fallback(case, _MAX_LAYERS, progress, _MAX_SECONDS)

@@ -67,11 +67,11 @@ def _plain(value: Any) -> str | None:
 
 
 def relevant(config: Any) -> Any:
-    """Give what a part of the configuration says, without where it says it."""
-    return _without(asdict(config))
-
-
-def _without(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without(item) for key, item in value.items() if key not in _IRRELEVANT}
-    return [_without(item) for item in value] if isinstance(value, list | tuple) else value
+    """Give what a part of the configuration says, without where it says it. Of plugins' options, all is relevant."""
+    if is_dataclass(config) and not isinstance(config, type):
+        dropped = _IRRELEVANT if type(config).__module__ == "qgate.config.model" else ()
+        kept = [item.name for item in fields(config) if item.name not in dropped]
+        return {name: relevant(getattr(config, name)) for name in kept}
+    if isinstance(config, dict):
+        return {key: relevant(item) for key, item in config.items()}
+    return [relevant(item) for item in config] if isinstance(config, list | tuple) else config

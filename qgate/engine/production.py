@@ -35,13 +35,14 @@ __all__ = ["Production"]
 class Production:
     """Writes the artifacts of one model's run.
 
-    Afterwards `quantization` and `training` are what results say of them. `processes` train together, and after
-    `fallback_seconds` no more layers are looked for.
+    Afterwards `quantization` and `training` are what results say of them. `processes` train together. After
+    `fallback_seconds` no more layers are looked for, and `cut_short` says whether that ended the search.
     """
 
     def __init__(self, folder: Path, environment: dict[str, Any], reuse: Reuse, clock: StepClock) -> None:
         self.processes: Processes = ALONE
         self.fallback_seconds = math.inf
+        self.cut_short = False
         self.quantization: dict[str, Any] = {}
         self.training: dict[str, Any] = {}
         self.notes: list[str] = []
@@ -57,6 +58,7 @@ class Production:
         found = self._find_fallback(case, max_layers) if max_layers else None
         if not found:
             return artifact
+        self.cut_short = found.cut_short
         self.notes += [str(found)] if str(found) else []
         described = {**self.quantization["fallback"], **found.described()}
         if found.layers:

@@ -84,10 +84,7 @@ class Reuse:
         """Give the calibrated reference graph, encoded, and the recipe, as `quantize` does."""
         backend = available_backend(model, self._registry)
         recipe = resolve(model, self._registry, backend, inputs.loaded.byte_scale)
-        said = {
-            **relevant(model.quantization),
-            "as": [recipe.reduce_range, recipe.float_outputs, recipe.float_summands],
-        }
+        said = _said(model, recipe)
         key = self._recipe_key("int8 graph", inputs, chosen, {**said, "training": None})
         known: Encoded | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, {}))
         if known is None:
@@ -101,13 +98,15 @@ class Reuse:
         """Give the trained reference graph, encoded, the recipe, and what is to be said of the training."""
         inputs, model = case.inputs, case.model
         plan = Plan.of(model, self._registry, inputs.loaded)
-        said = {**relevant(model.quantization), "as": [plan.recipe.reduce_range, plan.recipe.float_outputs]}
+        said = _said(model, plan.recipe)
         about = {**said, "trained on": trained_on(model, inputs, processes), "judged": case.judged}
         identity = self._identity("trained int8 graph", inputs.loaded, lambda: self._about(inputs, case.chosen, about))
         key = identity if self._cache.max_bytes else None
         known: list[Any] | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, {}))
         if known is None:
-            checkpoint = Checkpoint(case.artifact.with_suffix(".checkpoint"), identity) if identity else None
+            checkpoint = (
+                Checkpoint(self._settings.artifacts / f"{model.name}.checkpoint", identity) if identity else None
+            )
             calibration = self._calibration_of(model, inputs, case.chosen, said)
             if self.workers:
                 self.workers.note("training is no work for workers: this process trained")
@@ -291,6 +290,12 @@ class _Calibration(Calibration):
     def fill(self, observed: torch.fx.GraphModule, clock: StepClock) -> None:
         """Show the samples to the observers, or tell them what they find."""
         self.reuse.filled(self.key, observed, lambda: super(_Calibration, self).fill(observed, clock))
+
+
+def _said(model: ModelConfig, recipe: Recipe) -> Key:
+    """Give the recipe as it is configured, and what it was resolved to on this machine."""
+    resolved = [recipe.reduce_range, recipe.float_outputs, recipe.float_summands]
+    return {**relevant(model.quantization), "as": resolved}
 
 
 def _first(loaded: LoadedModel, dataset: Dataset, index: int) -> str:

@@ -192,8 +192,8 @@ class Run:
 
     def _path(self, arm: str) -> Path:
         """Say where an arm's artifact is written."""
-        name = self.model.name if arm == "int8" else f"{self.model.name}.{arm}"
-        return self.config.qgate.artifacts / f"{name}.pt"
+        folder = self.config.qgate.artifacts
+        return (folder if arm == "int8" else folder / arm) / f"{self.model.name}.pt"
 
     def _recordings(self, loaded: LoadedModel, modules: Modules, cases: Mapping[str, Case]) -> dict[str, Recording]:
         """Give what is known of all arms' predictions; of those that workers make, nothing comes here."""

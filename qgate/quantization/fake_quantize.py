@@ -63,9 +63,9 @@ class Student(torch.nn.Module):
         """Run the fake-quantized graph on a batch."""
         with quiet_torch_ao(), self._watch as found:
             values = dict(self._values())
-            values.update(
-                {name: _rounded(values[name], make()) for name, make in self._layers.items() if name in values}
-            )
+            for name, make in self._layers.items():
+                weight = values.get(name, self.graph.get_parameter(name))  # one that the user froze is rounded, too
+                values[name] = _rounded(weight, make())
             outputs = functional_call(self.graph, values, tuple(value.clone() for value in inputs))
             return outputs, tuple(found.values())
 
@@ -224,6 +224,7 @@ def _dot(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
 
 def _rounded(weight: torch.Tensor, observer: Any) -> torch.Tensor:
     """Round a weight to the steps that an observer finds in it, as conversion does."""
+    observer.to(weight.device)
     with torch.no_grad():
         observer(weight.detach())
         scale, zero_point = observer.calculate_qparams()

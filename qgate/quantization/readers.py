@@ -35,6 +35,7 @@ _MATMUL_MODULES = (
     torch.nn.Conv3d,
     torch.nn.ConvTranspose1d,
     torch.nn.ConvTranspose2d,
+    torch.nn.ConvTranspose3d,
     torch.nn.Linear,
 )
 # The names in torch.nn.functional are these very functions.

@@ -7,40 +7,29 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from qgate.errors import QuantizationError
-from qgate.quantization.layers import float_graph
-from qgate.quantization.prepare import matching
 from qgate.quantization.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch.ao.quantization.backend_config import BackendConfig
-
-    from qgate.quantization.prepare import Recipe
 
 __all__ = ["Teacher"]
 
 
 class Teacher(torch.nn.Module):
-    """A float32 model, fused as the student is, so that modules inside both can be compared.
+    """A float32 graph, fused as the student is, so that modules inside both can be compared.
 
-    `watched` names the modules whose outputs are the feature maps that `patterns` ask for: of a module that is made of
-    others, the last of them that runs. Raises `QuantizationError` where a pattern matches nothing that runs.
+    `watched` names the modules whose outputs are the feature maps of the modules `names`: of a module that is made of
+    others, the last of them that runs in `observed`, the calibrated graph, as well. Raises `QuantizationError` where
+    none does.
     """
 
-    def __init__(
-        self,
-        module: torch.nn.Module,
-        recipe: Recipe,
-        config: BackendConfig,
-        example_inputs: tuple[torch.Tensor, ...],
-        patterns: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, graph: torch.fx.GraphModule, observed: torch.fx.GraphModule, names: Sequence[str] = ()) -> None:
         super().__init__()
-        equalized = example_inputs if recipe.equalization else None
-        self.graph = float_graph(module, config, recipe.non_traceable, equalized).module
-        self.watched = _last_of_each(self.graph, matching(module, patterns, "feature_maps"))
-        self._watch = Watch(self.graph, self.watched)
+        self.graph = graph
+        shared = set(_called(observed))
+        self.watched = _last_of_each([name for name in _called(graph) if name in shared], names)
+        self._watch = Watch(graph, self.watched)
 
     def forward(self, *inputs: torch.Tensor) -> tuple[Any, tuple[torch.Tensor, ...]]:
         """Give raw outputs and feature maps of a batch."""
@@ -49,8 +38,11 @@ class Teacher(torch.nn.Module):
             return outputs, tuple(found.values())
 
 
-def _last_of_each(graph: torch.fx.GraphModule, names: Sequence[str]) -> tuple[str, ...]:
-    called = [str(node.target) for node in graph.graph.nodes if node.op == "call_module"]
+def _called(graph: torch.fx.GraphModule) -> list[str]:
+    return [str(node.target) for node in graph.graph.nodes if node.op == "call_module"]
+
+
+def _last_of_each(called: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for name in names:
         parts = [each for each in called if f"{each}.".startswith(f"{name}.")]

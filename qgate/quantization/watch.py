@@ -28,5 +28,5 @@ class Watch:
     def __exit__(self, *_: object) -> None:
         self._found.clear()
 
-    def _keep(self, name: str, _module: torch.nn.Module, _inputs: Any, output: Any) -> None:
-        self._found[name] = output
+    def _keep(self, name: str, _module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
+        self._found[name] = output.clone()  # what runs next may work in place

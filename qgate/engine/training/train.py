@@ -26,6 +26,8 @@ from qgate.engine.training.processes import Processes
 from qgate.errors import ConfigError, QuantizationError
 from qgate.quantization.corrections.bias import biases_of, take_biases
 from qgate.quantization.fake_quantize import Student
+from qgate.quantization.layers import float_graph
+from qgate.quantization.prepare import matching
 from qgate.quantization.ranges import ranges_of, take_ranges
 from qgate.quantization.teacher import Teacher
 
@@ -122,7 +124,9 @@ class Lesson:
         config, loaded = self.model.quantization.training, self.inputs.loaded
         device = choose_device(self.model)
         recipe, backend_config = self.plan.recipe, self.plan.backend.backend_config()
-        teacher = Teacher(loaded.module, recipe, backend_config, loaded.example_inputs, config.feature_maps)
+        equalized = loaded.example_inputs if recipe.equalization else None
+        graph = float_graph(loaded.module, backend_config, recipe.non_traceable, equalized).module
+        teacher = Teacher(graph, observed, matching(loaded.module, config.feature_maps, "feature_maps"))
         student = Student(observed, teacher.watched).to(device)
         if all(map(student.is_scale, student.names)):
             raise QuantizationError(
@@ -165,7 +169,7 @@ def train_by(
     biases = _corrected_biases(observed, lesson, calibration, clock) if lesson.plan.recipe.bias_correction else {}
     trained = lesson.train(observed, biases, clock, checkpoint)
     with clock.step("quantize"):
-        return lesson.plan.converted(trained.graph), trained.described
+        return lesson.plan.refined(lesson.plan.converted(trained.graph)), trained.described
 
 
 def _corrected_biases(

@@ -73,7 +73,7 @@ class Trial:
     `accuracy` is a metric with float32's predictions for targets; `distance` is the loader's distillation loss of
     int8's raw outputs, where it has one: then recipes are compared by it, for it tells smaller differences apart.
     `speedup` was measured once for all recipes of the same kernels. `failure` says why there are no figures; then the
-    others are None.
+    others are None. `cut_short` says that time was up before its search for float layers had ended.
     """
 
     recipe: QuantizationConfig
@@ -85,6 +85,7 @@ class Trial:
     speedup_interval: Interval | None = None
     seconds: float = 0.0
     failure: str = ""
+    cut_short: bool = False
 
     @property
     def fidelity(self) -> Figure | None:
@@ -153,14 +154,15 @@ class Trials:
     def run(self, recipe: QuantizationConfig, max_seconds: float) -> Trial:
         """Try a recipe; its search for float layers and its rounding take `max_seconds` at most, each.
 
-        What a recipe fails with is its `failure`, which is not remembered. Raises `ResultsError` where nothing can be.
+        What a recipe fails with is its `failure`, which is not remembered, nor is a search cut short. Raises
+        `ResultsError` where nothing can be.
         """
         key = _key(recipe)
         if key in self._known:
             return trial_of(self._known[key], recipe)
         found = next((result for other, result in self._ahead if other == key), None)
         trial = self._completed(found, recipe) if found else self.attempt(recipe, max_seconds)
-        if not trial.failure:
+        if not (trial.failure or trial.cut_short):
             self._known[key] = {**plain_trial(trial), "kernels": _kernels(trial.recipe)}
             self._remember()
         return trial
@@ -180,7 +182,13 @@ class Trials:
         run = self._new_run(model)
         run.production.fallback_seconds = max_seconds
         trial = self._trial(recipe, run.judged(lambda: self._inputs, blessed=None, timing=timed))
-        return trial if trial.failure else replace(trial, distance=self._distance())
+        if trial.failure:
+            return trial
+        distance = self._distance()
+        if distance and not math.isfinite(distance.value):
+            failure = f"the loader's distillation_loss is {distance.value} for int8's raw outputs"
+            return Trial(recipe, seconds=trial.seconds, failure=failure)
+        return replace(trial, distance=distance, cut_short=run.production.cut_short)
 
     def artifact(self) -> Path:
         """Give the last trial's artifact."""
@@ -248,7 +256,7 @@ class Trials:
         indices = range(len(inputs.evaluation))
         described = {
             "all": Reuse(gate.config, model, gate.registry, gate.environment).conditions(inputs.loaded),
-            "confidence": gate.config.qgate.confidence,
+            "verdicts": [gate.config.qgate.confidence, gate.config.qgate.on_inconclusive],
             "limits": [relevant(table) for table in model.thresholds.values()],
             "timing": relevant(model.timing),
             "non_traceable": model.quantization.non_traceable,

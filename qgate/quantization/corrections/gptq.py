@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["can_round", "round_weights"]
 
 _ROUNDED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _POSITIONS = 1024  # of a sample; they are drawn
 _DAMPING = 0.01  # as a share of an input's mean power, as in GPTQ's own code
 

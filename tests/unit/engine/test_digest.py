@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from qgate.engine.digest import digest, evaluator_settings
+from qgate.config.model import ObserverConfig, Place, QuantizationConfig, TrainingConfig
+from qgate.engine.digest import digest, evaluator_settings, relevant
 
 
 @dataclass
@@ -127,3 +128,20 @@ def test_the_settings_of_an_evaluator_are_all_options_that_are_no_paths() -> Non
     assert settings["size"] == [1, 2]  # as JSON gives it back
     assert settings["cut"]["top"] == 3
     assert "/here" not in repr(settings)  # the same project in another folder
+
+
+def test_where_a_recipe_is_said_is_irrelevant_but_all_that_plugins_are_told() -> None:
+    @dataclass
+    class Augmentation:
+        place: str
+
+    def recipe(line: int = 1, seconds: float = 600.0, **told: Any) -> QuantizationConfig:
+        observer = ObserverConfig("mine", {"fallback": told.get("fallback", 0)})
+        training = TrainingConfig(augment=Augmentation(told.get("place", "left")))
+        place = Place(Path("qgate.toml"), line)
+        return QuantizationConfig(place, activation=observer, rounding_seconds=seconds, training=training)
+
+    same = digest(relevant(recipe()))
+    assert digest(relevant(recipe(line=2, seconds=5.0))) == same
+    assert digest(relevant(recipe(fallback=1))) != same
+    assert digest(relevant(recipe(place="right"))) != same

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -13,7 +14,7 @@ from torch import nn
 from qgate.quantization.backends import FbgemmBackend
 from qgate.quantization.corrections.bias import biases_of, take_biases
 from qgate.quantization.corrections.correct import correct
-from qgate.quantization.fake_quantize import Student
+from qgate.quantization.fake_quantize import Student, _rounded
 from qgate.quantization.fused import FusedBackend
 from qgate.quantization.observers import MinMaxObserver, PerChannelMinMaxObserver, PerTensorMinMaxObserver
 from qgate.quantization.prepare import Recipe, convert, prepare, quiet_torch_ao
@@ -275,3 +276,43 @@ def test_an_activation_in_place_changes_nothing() -> None:
         gradients.append([value.grad for value in student.relative])
 
     assert all(torch.equal(one, other) for one, other in zip(*gradients, strict=True))
+
+
+class Noting(torch.nn.Module):
+    """An observer with a buffer, as torch's have: what it gives is where that is."""
+
+    quant_min, quant_max, qscheme, ch_axis = -128, 127, torch.per_channel_symmetric, 0
+    eps: torch.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("eps", torch.ones(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.maximum(x.amax(1), self.eps)
+
+    def calculate_qparams(self) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.eps, torch.zeros_like(self.eps)
+
+
+def test_a_weight_on_another_device_is_rounded_there() -> None:
+    observer = Noting()
+
+    with contextlib.suppress(NotImplementedError):  # of the rounding itself, which this device does not have
+        _rounded(torch.empty(4, 3, device="meta"), observer)
+
+    assert observer.eps.device.type == "meta"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_frozen_weight_is_rounded_as_conversion_rounds_it(backend: str) -> None:
+    network, kernels = NETWORKS["residual"], BACKENDS[backend]
+    observed = calibrated(network, kernels)
+    next(observed.parameters()).requires_grad_(requires_grad=False)
+    expected = convert(copy.deepcopy(observed), kernels.backend_config())
+
+    student = Student(observed)
+
+    assert len(student.names) < len(Student(calibrated(network, kernels)).names)
+    with torch.no_grad():
+        assert torch.equal(flat(student(*network.inputs(9))[0]), flat(expected(*network.inputs(9))))

@@ -63,13 +63,14 @@ def lesson(
     *,
     train: FactoryDataset | None = None,
     judged: Sequence[str] = (),
+    backend: str = "fbgemm",
     **training: Any,
 ) -> Lesson:
     """Give a training of 16 images in batches of 4, or what is said instead."""
     loaded, registry = loaded or loaded_model(), load_registry()
     split = SplitConfig("factory", None, PLACE)
     config = TrainingConfig(**{"epochs": 3, "batch_size": 4, "learning_rate": 0.001, **training})
-    recipe = QuantizationConfig(PLACE, "qat", weight=ObserverConfig("per_tensor_minmax"), training=config)
+    recipe = QuantizationConfig(PLACE, "qat", backend, weight=ObserverConfig("per_tensor_minmax"), training=config)
     data = DataConfig(split, split, split)
     model = ModelConfig("toy", "factory", None, data, recipe, TimingConfig(), {}, PLACE)
     dataset = images(16) if train is None else train

@@ -175,6 +175,31 @@ def test_feature_maps_are_distilled_from_the_last_module_that_a_pattern_names() 
     assert made.objective.maps == ("stem.2", "block.0")
 
 
+class Dropped(torch.nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        convolution = torch.nn.Conv2d(3, 4, 3)
+        self.features = torch.nn.Sequential(convolution, torch.nn.SiLU(inplace=True), torch.nn.Dropout())
+        self.head = torch.nn.Conv2d(4, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.head(self.features(x))
+
+
+@pytest.mark.parametrize("backend", ["fbgemm", "fused"])
+@pytest.mark.parametrize(("pattern", "within"), [("features", 0.01), ("features.0", 0.01)])
+def test_feature_maps_of_student_and_teacher_are_of_the_same_place(pattern: str, within: float, backend: str) -> None:
+    given = lesson(loaded_model(module=Dropped().eval()), backend=backend, feature_maps=(pattern,))
+    made = training(given)
+    image = torch.rand(2, 3, 8, 8)
+
+    _, (found,) = made.student(image)
+    _, (taught,) = made.objective._teacher(image)
+
+    assert found.shape == taught.shape
+    assert (found - taught).square().mean() < within * taught.var()
+
+
 def test_a_feature_map_that_is_none_is_named() -> None:
     with pytest.raises(QuantizationError, match=r'feature_maps pattern "stern" matches no module.*"stem"'):
         training(lesson(feature_maps=("stern",)))
