@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from qgate.engine.artifact import load_reference, read_header
 from qgate.engine.evaluate import brief
+from qgate.engine.tensors import tensors_of
 from qgate.quantization.layers import float_graph, kernel_errors, layer_errors, signal_to_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from qgate.plugins import Registry
     from qgate.quantization.layers import FloatGraph, LayerError
 
-__all__ = ["blame", "tensors_of"]
+__all__ = ["blame"]
 
 # dB of a layer by itself: in the examples' networks, healthy ones keep more than 20, those with a fault less than 6.
 _BAD = 6.0
@@ -58,15 +57,6 @@ def _blame(
     if any(signal_to_noise(*pair) < _DIFFERENT for pair in zip(tensors_of(outputs), tensors_of(int8), strict=False)):
         return _say_kernels(backend, floats, artifact, inputs)
     return f"no layer is bad by itself, the errors of many add up; the worst is {_describe(min(errors, key=_snr))}"
-
-
-def tensors_of(output: Any) -> Iterator[torch.Tensor]:
-    """List the tensors of a model's output, however they are nested."""
-    if isinstance(output, torch.Tensor):
-        yield output
-    elif isinstance(output, Mapping | list | tuple):
-        for part in output.values() if isinstance(output, Mapping) else output:
-            yield from tensors_of(part)
 
 
 def _is_bad(error: LayerError) -> bool:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from qgate.engine.artifact import load_reference
-from qgate.engine.blame import blame, tensors_of
+from qgate.engine.blame import blame
 from qgate.engine.evaluate import naming, postprocess, read_sample, run_arm
+from qgate.engine.tensors import tensors_of
 from qgate.errors import CollapseError
 from qgate.quantization.layers import signal_to_noise
 

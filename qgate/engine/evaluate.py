@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import torch
 
 from qgate.engine.digest import digest
+from qgate.engine.tensors import tensors_of
 from qgate.errors import DataError, ModelError, PluginError, QGateError
 
 if TYPE_CHECKING:
@@ -138,6 +139,11 @@ def predict(loaded: LoadedModel, arms: Modules, sample: Sample) -> dict[str, Any
     predictions = {}
     for arm, module in arms.items():
         output = run_arm(arm, module, inputs, sample)
+        if any(value.is_floating_point() and bool(value.isnan().any()) for value in tensors_of(output)):
+            raise ModelError(
+                f'the {arm} model gave NaN at sample "{sample.id}", which a prediction may hide and nothing can be '
+                "compared with; see that the sample's input is finite"
+            )
         predictions[arm] = postprocess(loaded, arm, output, context, sample)
     return predictions
 

@@ -49,7 +49,9 @@ def _judge_limit(table: ThresholdConfig, limit: str, figures: Figures | None, re
     if figures is None:
         return verdict(None, "error", f"not measured: {reason}")
     measured, interval = _measured(table, limit, figures)
-    unjudgeable = _too_small(table, figures) or _why_undefined(limit, measured, figures)
+    unjudgeable = (
+        _too_small(table, figures) or _why_undefined(limit, measured, figures) or _why_vacuous(table, limit, figures)
+    )
     if measured is None or unjudgeable:
         return verdict(None, "error", unjudgeable)
     return _judge_figure(Finding(table, limit, measured, interval, figures), verdict, num_samples)
@@ -89,6 +91,13 @@ def _too_small(table: ThresholdConfig, figures: Figures) -> str:
         f"the slice rests on {figures['support']} targets, fewer than min_samples = {table.min_samples}; "
         "evaluate on more data, or lower min_samples if so few will do"
     )
+
+
+def _why_vacuous(table: ThresholdConfig, limit: str, figures: Figures) -> str:
+    """Say why nothing could be lost. A slice that float32 cannot do is no news: there may be many of them."""
+    if limit != "max_drop" or table.where is not None or figures["baseline"] != 0 or not figures["higher_is_better"]:
+        return ""
+    return "float32 itself scores 0, so nothing can drop; see that targets, class names and postprocess fit the model"
 
 
 def _why_undefined(limit: str, measured: float | None, figures: Figures) -> str:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from qgate.engine.blame import tensors_of
 from qgate.engine.evaluate import naming, read_sample, run_arm
+from qgate.engine.tensors import tensors_of
 from qgate.quantization.prepare import quiet_torch_ao
 from qgate.quantization.sensitivity import Power
 

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from qgate.engine.artifact import content_sha256
-from qgate.engine.blame import tensors_of
 from qgate.engine.cache import Cache
 from qgate.engine.calibrate import calibrate
 from qgate.engine.digest import digest, evaluator_settings, relevant
@@ -22,6 +21,7 @@ from qgate.engine.quantize import Calibration, Plan, available_backend, quantize
 from qgate.engine.recording import Recording, replayed
 from qgate.engine.sources import code_sha256, installed_software
 from qgate.engine.storable import Packer, UnstorableError, class_name, unpack
+from qgate.engine.tensors import tensors_of
 from qgate.engine.training.checkpoint import Checkpoint
 from qgate.engine.training.train import Lesson, train_by, trained_on
 from qgate.errors import QGateError

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qgate.engine.blame import tensors_of
 from qgate.engine.evaluate import brief
+from qgate.engine.tensors import tensors_of
 from qgate.errors import ModelError, QGateError
 
 if TYPE_CHECKING:

@@ -17,6 +17,8 @@ from qgate.errors import DataError, ModelError, PluginError, QGateError
 from qgate.metrics import MeanMetric
 from qgate.protocols import LoadedModel
 
+NAN = float("nan")
+
 
 class Value(MeanMetric):
     """Scores a prediction with its own value, and keeps the order."""
@@ -98,11 +100,10 @@ def test_an_arm_that_changes_its_input_does_not_change_the_others_or_the_data() 
     assert [float(dataset.sample(index).input) for index in range(12)] == list(range(12))
 
 
-def test_nan_stays_nan() -> None:
-    metrics = run(Data(), Scale(1.0), Scale(float("nan")))
-
-    assert np.isnan(metrics["int8"]["value"].compute(np.ones((1, 12)))[0])
-    assert metrics["float32"]["value"].compute(np.ones((1, 12)))[0] == pytest.approx(5.5)
+@pytest.mark.parametrize(("float32", "int8", "arm"), [(1.0, NAN, "int8"), (NAN, 1.0, "float32"), (NAN, NAN, "float32")])
+def test_nan_is_an_error_that_names_the_arm_and_the_sample(float32: float, int8: float, arm: str) -> None:
+    with pytest.raises(ModelError, match=f'the {arm} model gave NaN at sample "'):
+        run(Data(), Scale(float32), Scale(int8))
 
 
 class Difference(MeanMetric):

@@ -328,3 +328,11 @@ def test_a_slice_that_rests_on_too_little_is_an_error(support: int, needed: int,
 
 def test_a_slice_that_was_not_measured_is_an_error() -> None:
     assert judge_slice({"lower_bound": -1.0}, None).message == "not measured: why"
+
+
+def test_where_float32_scores_nothing_nothing_is_shown() -> None:
+    verdict = limit("max_drop", 0.01, accuracy(0.0, 0.0))
+
+    assert (verdict.measured, verdict.status) == (None, "error")
+    assert verdict.message.startswith("float32 itself scores 0, so nothing can drop; see that targets,")
+    assert limit("max_drop", 0.01, accuracy(0.0, 0.0, higher_is_better=False)).status == "passed"

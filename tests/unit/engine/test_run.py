@@ -245,8 +245,8 @@ def test_a_profile_that_crashes_hides_no_verdict(gate: Any, monkeypatch: pytest.
     def crash(*_arguments: object) -> None:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr("qgate.engine.explain.profile", crash)
-    monkeypatch.setattr("qgate.engine.explain.operations", crash)
+    monkeypatch.setattr("qgate.engine.layer_times.profile", crash)
+    monkeypatch.setattr("qgate.engine.layer_times.operations", crash)
 
     result = gate({"speedup": {"lower_bound": 1000.0}})
 
