@@ -23,6 +23,7 @@ class Node:
     """One operator of the model, as what makes torch of it sees it.
 
     `inputs` are arrays where they are known, `fx.Node`s where they are computed, None where they are left out.
+    `opset` is the version of ONNX's operators that the model is written in: the same name may mean something else.
     """
 
     proto: onnx.NodeProto
@@ -31,6 +32,7 @@ class Node:
     root: nn.Module
     graph: fx.Graph
     name: str
+    opset: int
     attributes: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -27,6 +27,7 @@ _AVERAGE_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPoo
 _GLOBAL_POOLS: dict[int, Any] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 _ROWS = 2  # dimensions of what a linear layer takes
 _RELU6 = 6.0
+_SOFTMAX_OF_ONE_AXIS = 13  # the opset; before it, all from the axis on is normalized together
 
 
 def _filled(layer: Any, **tensors: torch.Tensor | None) -> Any:
@@ -182,7 +183,17 @@ def _prelu(node: Node) -> Any:
 
 
 def _softmax(kind: Any) -> Callable[[Node], Any]:
-    return lambda node: node.module(kind(dim=node.get("axis", -1)))
+    def make(node: Node) -> Any:
+        if node.opset >= _SOFTMAX_OF_ONE_AXIS:
+            return node.module(kind(dim=node.get("axis", -1)))
+        shape = node.shape()
+        axis = node.get("axis", 1) % len(shape)
+        if axis == len(shape) - 1:
+            return node.module(kind(dim=axis))
+        rows = node.function(torch.flatten, node.value(0), axis)
+        return node.function(torch.reshape, node.module(kind(dim=axis), rows), (-1, *shape[1:]))
+
+    return make
 
 
 def _binary(function: Any) -> Callable[[Node], Any]:
