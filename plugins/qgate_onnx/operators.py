@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from qgate.errors import ModelError
+from qgate_onnx.resizing import resized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -277,27 +278,6 @@ def _gathered(node: Node) -> Any:
     return node.function(operator.getitem, node.value(0), tuple(items))
 
 
-def _resized(node: Node) -> Any:
-    mode, how = node.get("mode", "nearest"), node.get("coordinate_transformation_mode", "half_pixel")
-    factors = _factors(node)
-    is_plain = all(factor == round(factor) for factor in factors)
-    if mode == "nearest" and (is_plain or (how == "asymmetric" and node.get("nearest_mode") == "floor")):
-        return node.module(nn.Upsample(scale_factor=factors, mode="nearest"))
-    if mode == "linear" and how in {"pytorch_half_pixel", "half_pixel", "align_corners"}:
-        kind = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(factors)]
-        return node.module(nn.Upsample(scale_factor=factors, mode=kind, align_corners=how == "align_corners"))
-    raise ModelError(f'resizes by "{mode}", "{how}"; expected nearest, or linear with half pixels or aligned corners')
-
-
-def _factors(node: Node) -> tuple[float, ...]:
-    """Give by how much each dimension is enlarged, from the scales, or from the sizes that newer models have."""
-    scales = node.known(2 if node.proto.op_type == "Resize" else 1)
-    if scales is not None and scales.size:
-        return tuple(float(factor) for factor in scales[2:])
-    sizes = node.known(3)
-    return tuple(length / its for length, its in zip(sizes[2:].tolist(), node.shape()[2:], strict=True))
-
-
 def _padded_tensor(node: Node) -> Any:
     pads, mode = node.get("pads", None, 1), node.get("mode", "constant")
     kinds = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
@@ -369,8 +349,8 @@ OPERATORS: dict[str, Callable[[Node], Any]] = {
     "Slice": _sliced,
     "Split": _split,
     "Gather": _gathered,
-    "Resize": _resized,
-    "Upsample": _resized,
+    "Resize": resized,
+    "Upsample": resized,
     "Pad": _padded_tensor,
     "ReduceMean": _reduced(torch.mean),
     "ReduceSum": _reduced(torch.sum),

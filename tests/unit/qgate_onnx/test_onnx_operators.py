@@ -87,3 +87,96 @@ def test_an_old_softmax_takes_any_batch(tmp_path: Path) -> None:
 
     assert found.shape == (3, *SHAPE[1:])
     assert torch.allclose(found.sum(dim=(1, 2, 3)), torch.ones(3))
+
+
+SIDES = (1, 2, 7, 8)
+
+
+def resize(scale: float = 1.0, size: int | None = None, **how: Any) -> tuple[Any, dict[str, Any]]:
+    """Give a Resize of the last but one dimension of `SIDES`, and its constants."""
+    node = helper.make_node("Resize", ["x", "", *(["scales"] if size is None else ["", "sizes"])], ["y"], **how)
+    return node, {"scales": np.array([1, 1, scale, 1], np.float32), "sizes": np.array([1, 2, size or 1, 8])}
+
+
+def named(mode: str, how: str, rounding: str | None = None) -> dict[str, str]:
+    rounded = {} if rounding is None else {"nearest_mode": rounding}
+    return {"mode": mode, "coordinate_transformation_mode": how, **rounded}
+
+
+@pytest.mark.parametrize("scale", [1.0, 2.0, 3.0, 4.0, 1.5, 0.5, 0.6, 31 / 7, 1 / 7])
+@pytest.mark.parametrize(
+    "how",
+    [
+        named("nearest", "asymmetric", "floor"),
+        named("linear", "half_pixel"),
+        named("linear", "align_corners"),
+        named("cubic", "half_pixel"),
+    ],
+    ids=lambda how: " ".join(how.values()),
+)
+def test_a_resizing_gives_what_onnx_runtime_gives(how: dict[str, str], scale: float, tmp_path: Path) -> None:
+    compare(tmp_path, *arguments(resize(scale, **how)))
+
+
+def arguments(given: tuple[Any, dict[str, Any]], shape: tuple[int, ...] = SIDES) -> tuple[Any, ...]:
+    node, constants = given
+    return node, shape, constants
+
+
+@pytest.mark.parametrize("size", [1, 2, 31, 61, 62])
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_a_resizing_to_a_size_makes_that_size(mode: str, size: int, tmp_path: Path) -> None:
+    how = named(mode, "asymmetric", "floor") if mode == "nearest" else named(mode, "half_pixel")
+    compare(tmp_path, *arguments(resize(size=size, **how)))
+
+
+def test_a_resizing_to_one_value_makes_one(tmp_path: Path) -> None:
+    node, constants = resize(size=1, **named("nearest", "asymmetric", "floor"))
+    compare(tmp_path, node, (1, 2, 49, 8), constants)
+
+
+@pytest.mark.parametrize("scale", [2.0, 3.0, 4.0])
+def test_whole_factors_by_half_pixels_are_torchs_nearest(scale: float, tmp_path: Path) -> None:
+    compare(tmp_path, *arguments(resize(scale)))
+
+
+@pytest.mark.parametrize(
+    ("scale", "how"),
+    [
+        (3.0, named("nearest", "asymmetric")),
+        (4.0, named("nearest", "asymmetric")),
+        (2.0, named("nearest", "half_pixel", "floor")),
+        (2.0, named("nearest", "half_pixel", "ceil")),
+        (2.0, named("nearest", "asymmetric", "ceil")),
+        (3.0, named("nearest", "align_corners")),
+        (2.0, named("linear", "asymmetric")),
+        (1 / 7, named("linear", "pytorch_half_pixel")),
+        (2.0, named("linear", "tf_crop_and_resize")),
+        (2.0, {"mode": "cubic", "cubic_coeff_a": -0.5}),
+        (2.0, {"mode": "cubic", "exclude_outside": 1}),
+    ],
+)
+def test_places_that_torch_does_not_take_are_refused(scale: float, how: dict[str, Any], tmp_path: Path) -> None:
+    said = refused(tmp_path, *arguments(resize(scale, **how)))
+
+    assert said.startswith(f'{tmp_path / "model.onnx"}: operator Resize (node "y") resizes by "{how["mode"]}", "')
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(("op", "opset"), [("Upsample", 7), ("Upsample", 9), ("Resize", 10)])
+def test_old_resizings_take_their_scales_and_are_asymmetric(op: str, opset: int, tmp_path: Path) -> None:
+    scales = np.array([1, 1, 2, 1.5], np.float32)
+    attribute = {"scales": scales.tolist()} if opset == 7 else {}
+    inputs, constants = (["x"], None) if opset == 7 else (["x", "scales"], {"scales": scales})
+
+    compare(tmp_path, helper.make_node(op, inputs, ["y"], **attribute), SHAPE, constants, opset)
+    linear = helper.make_node(op, inputs, ["y"], mode="linear", **attribute)
+    assert 'resizes by "linear", "asymmetric", and takes' in refused(tmp_path, linear, SHAPE, constants, opset)
+
+
+def test_resized_channels_are_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Resize", ["x", "", "scales"], ["y"])
+
+    said = refused(tmp_path, node, SHAPE, {"scales": np.array([1, 2, 1, 1], np.float32)})
+
+    assert said.endswith("makes [1, 8, 8, 8] of [1, 4, 8, 8]; expected the same batch and channels, and no length of 0")
