@@ -73,10 +73,15 @@ class Node:
     def value(self, place: int) -> Any:
         """Give an input as an argument of a node: a constant becomes a buffer, a single number stays one."""
         value = self.inputs[place]
+        if isinstance(value, np.ndarray) and value.size == 1:
+            return value.item()
+        return self.tensor_value(place)
+
+    def tensor_value(self, place: int) -> Any:
+        """Give an input as an argument that must be a tensor: a constant becomes a buffer."""
+        value = self.inputs[place]
         if isinstance(value, fx.Node):
             return value
-        if value.size == 1:
-            return value.item()
         self.root.register_buffer(f"{self.name}_constant_{place}", self.tensor(place))
         return self.graph.get_attr(f"{self.name}_constant_{place}")
 

@@ -28,6 +28,7 @@ _AVERAGE_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPoo
 _GLOBAL_POOLS: dict[int, Any] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 _ROWS = 2  # dimensions of what a linear layer takes
 _RELU6 = 6.0
+_BROADCAST = 7  # the opset; before it, several slopes were the channels'
 _SOFTMAX_OF_ONE_AXIS = 13  # the opset; before it, all from the axis on is normalized together
 
 
@@ -105,7 +106,7 @@ def _gemm(node: Node) -> Any:
 def _matmul(node: Node) -> Any:
     if isinstance(node.inputs[1], np.ndarray) and node.inputs[1].ndim == _ROWS:
         return _linear(node, node.tensor(1).T, None)
-    return node.function(torch.matmul, node.value(0), node.value(1))
+    return node.function(torch.matmul, node.tensor_value(0), node.tensor_value(1))
 
 
 def _linear(node: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
@@ -122,9 +123,18 @@ def _batch_norm(node: Node) -> Any:
 
 
 def _layer_norm(node: Node) -> Any:
-    scale, shift = node.tensor(1), _optional(node, 2)
-    layer = nn.LayerNorm(tuple(scale.shape), eps=node.get("epsilon", 1e-5), bias=shift is not None)
-    return node.module(_filled(layer, weight=scale, bias=shift))
+    shift, over = _optional(node, 2), node.shape()[node.get("axis", -1) :]
+    layer = nn.LayerNorm(over, eps=node.get("epsilon", 1e-5), bias=shift is not None)
+    scale = _spread(node.tensor(1), over)
+    return node.module(_filled(layer, weight=scale, bias=None if shift is None else _spread(shift, over)))
+
+
+def _spread(values: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
+    """Give what is broadcast against an input the shape of the input's last dimensions. Raises `ModelError`."""
+    leading = max(values.ndim - len(over), 0)
+    if any(length != 1 for length in values.shape[:leading]):
+        raise ModelError(f"scales or shifts by {list(values.shape)}, but normalizes over {list(over)} only")
+    return values.reshape(values.shape[leading:]).expand(over)
 
 
 def _max_pool(node: Node) -> Any:
@@ -179,8 +189,12 @@ def _hardsigmoid(node: Node) -> Any:
 
 
 def _prelu(node: Node) -> Any:
-    slope = node.tensor(1).reshape(-1)
-    return node.module(_filled(nn.PReLU(len(slope)), weight=slope))
+    slope = node.tensor(1)
+    if slope.numel() > 1 and node.opset >= _BROADCAST:
+        behind = (1,) * (len(node.shape()) - 2)
+        if tuple(slope.shape) not in {(len(slope), *behind), (1, slope.numel(), *behind)}:
+            raise ModelError(f"has slopes of shape {list(slope.shape)}; expected one, or one a channel")
+    return node.module(_filled(nn.PReLU(slope.numel()), weight=slope.reshape(-1)))
 
 
 def _softmax(kind: Any) -> Callable[[Node], Any]:
@@ -210,7 +224,7 @@ def _activation(make: Callable[[Node], nn.Module]) -> Callable[[Node], Any]:
 
 
 def _concatenated(node: Node) -> Any:
-    parts = [node.value(place) for place in range(len(node.inputs))]
+    parts = [node.tensor_value(place) for place in range(len(node.inputs))]
     return node.function(torch.cat, parts, node.get("axis"))
 
 

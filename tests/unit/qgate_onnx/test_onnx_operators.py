@@ -180,3 +180,62 @@ def test_resized_channels_are_refused(tmp_path: Path) -> None:
     said = refused(tmp_path, node, SHAPE, {"scales": np.array([1, 2, 1, 1], np.float32)})
 
     assert said.endswith("makes [1, 8, 8, 8] of [1, 4, 8, 8]; expected the same batch and channels, and no length of 0")
+
+
+def ramp(shape: tuple[int, ...]) -> np.ndarray:
+    return np.linspace(0.5, 2, int(np.prod(shape)), dtype=np.float32).reshape(shape)
+
+
+@pytest.mark.parametrize(
+    ("axis", "scale"),
+    [(1, (4,)), (1, (3, 1)), (1, (3, 4)), (1, (1, 3, 4)), (-1, (4,)), (-1, (1,)), (2, (1, 1, 4))],
+)
+def test_a_layer_norm_normalizes_from_its_axis_on(axis: int, scale: tuple[int, ...], tmp_path: Path) -> None:
+    node = helper.make_node("LayerNormalization", ["x", "scale", "shift"], ["y"], axis=axis)
+
+    compare(tmp_path, node, (1, 3, 4), {"scale": ramp(scale), "shift": ramp(scale) - 1})
+
+
+def test_a_layer_norm_that_scales_more_than_it_normalizes_is_refused(tmp_path: Path) -> None:
+    node = helper.make_node("LayerNormalization", ["x", "scale"], ["y"])
+
+    said = refused(tmp_path, node, (1, 3, 4), {"scale": ramp((3, 4))})
+
+    assert said.endswith('(node "y") scales or shifts by [3, 4], but normalizes over [4] only')
+
+
+@pytest.mark.parametrize(
+    ("shape", "slopes"),
+    [(SHAPE, (1,)), (SHAPE, (4, 1, 1)), (SHAPE, (1, 4, 1, 1)), ((1, 4, 4), (4, 1)), ((1, 4), (4,))],
+)
+def test_slopes_of_channels_are_read(shape: tuple[int, ...], slopes: tuple[int, ...], tmp_path: Path) -> None:
+    compare(tmp_path, helper.make_node("PRelu", ["x", "slopes"], ["y"]), shape, {"slopes": ramp(slopes)})
+
+
+@pytest.mark.parametrize(("shape", "slopes"), [((1, 4, 4), (4,)), (SHAPE, (8,)), (SHAPE, (4, 8, 8)), (SHAPE, (8, 1))])
+def test_slopes_that_are_not_of_channels_are_refused(
+    shape: tuple[int, ...], slopes: tuple[int, ...], tmp_path: Path
+) -> None:
+    node = helper.make_node("PRelu", ["x", "slopes"], ["y"])
+
+    said = refused(tmp_path, node, shape, {"slopes": ramp(slopes)})
+
+    assert said.endswith(f"has slopes of shape {list(slopes)}; expected one, or one a channel")
+
+
+def test_slopes_before_broadcasting_are_of_channels(tmp_path: Path) -> None:
+    slopes, x = ramp((4,)), drawn(SHAPE)
+
+    module = loaded(tmp_path, written(helper.make_node("PRelu", ["x", "s"], ["y"]), SHAPE, {"s": slopes}, 6))
+
+    assert torch.equal(module(x), torch.where(x < 0, x * torch.from_numpy(slopes).reshape(4, 1, 1), x))
+
+
+def test_a_constant_of_one_number_is_concatenated(tmp_path: Path) -> None:
+    node = helper.make_node("Concat", ["x", "one"], ["y"], axis=1)
+
+    compare(tmp_path, node, (1, 7), {"one": np.float32([[0.5]])})
+
+
+def test_a_constant_of_one_number_is_a_factor_of_a_product(tmp_path: Path) -> None:
+    compare(tmp_path, helper.make_node("MatMul", ["x", "one"], ["y"]), (1, 3, 1), {"one": np.float32([[[0.5]]])})
