@@ -61,9 +61,15 @@ class Node:
         value = self.inputs[place]
         if isinstance(value, np.ndarray):
             return tuple(value.shape)
-        name = self.proto.input[place]
+        return self._shape(self.proto.input[place], "an input")
+
+    def result_shape(self) -> tuple[int, ...]:
+        """Give the shape of the first output. Raises `ModelError` where it is not known."""
+        return self._shape(self.proto.output[0], "an output")
+
+    def _shape(self, name: str, what: str) -> tuple[int, ...]:
         if name not in self.shapes:
-            raise ModelError("has an input of unknown shape")
+            raise ModelError(f"has {what} of unknown shape")
         return self.shapes[name]
 
     def tensor(self, place: int) -> torch.Tensor:

@@ -51,13 +51,18 @@ def _padding(node: Node, dimensions: int) -> list[int]:
     return list(node.get("pads", [0] * 2 * dimensions))
 
 
-def _padded(node: Node, pads: list[int], value: float = 0.0) -> tuple[Any, list[int]]:
+def _padded(node: Node, pads: list[int]) -> tuple[Any, list[int]]:
     """Give the input and the padding that a layer adds itself; what is not the same on both sides is added before."""
     half = len(pads) // 2
     if pads[:half] == pads[half:]:
         return node.value(0), pads[:half]
-    around = [length for place in reversed(range(half)) for length in (pads[place], pads[half + place])]
-    return node.function(functional.pad, node.value(0), tuple(around), "constant", value), [0] * half
+    return node.function(functional.pad, node.value(0), _around(pads), "constant", 0.0), [0] * half
+
+
+def _around(pads: list[int]) -> tuple[int, ...]:
+    """Give what is added as torch has it: both sides of the last dimension first."""
+    half = len(pads) // 2
+    return tuple(length for place in reversed(range(half)) for length in (pads[place], pads[half + place]))
 
 
 def _convolution(node: Node) -> Any:
@@ -138,12 +143,33 @@ def _spread(values: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
 
 
 def _max_pool(node: Node) -> Any:
+    """Make a pooling; no infinity is added where torch does not pad as the model does, for observers would see it."""
     size = node.get("kernel_shape")
-    x, padding = _padded(node, _padding(node, len(size)), float("-inf"))
+    pads, ceil = _padding(node, len(size)), bool(node.get("ceil_mode", 0))
+    for layer in (_max_pool_layer(node, pads[: len(size)], cut) for cut in (ceil, not ceil)):
+        if _gives_result(layer, node):  # as many windows, which begin at the same places
+            return node.module(layer)
+    if ceil or max(node.get("dilations", [1])) > 1 or any(map(operator.ge, pads, size * 2)):
+        raise ModelError(f"pads by {pads}; expected pads below the window's size, no dilations and ceil_mode = 0")
+    edges_again = node.function(functional.pad, node.value(0), _around(pads), "replicate")  # each window has its edge
+    return node.module(_max_pool_layer(node, [0] * len(size), ceil=False), edges_again)
+
+
+def _max_pool_layer(node: Node, padding: list[int], ceil: bool) -> nn.Module:
+    size = node.get("kernel_shape")
     strides, dilations = node.get("strides", [1] * len(size)), node.get("dilations", [1] * len(size))
-    ceil = bool(node.get("ceil_mode", 0))
-    layer = _MAX_POOLS[len(size)](tuple(size), tuple(strides), tuple(padding), tuple(dilations), ceil_mode=ceil)
-    return node.module(layer, x)
+    layer: nn.Module = _MAX_POOLS[len(size)](
+        tuple(size), tuple(strides), tuple(padding), tuple(dilations), ceil_mode=ceil
+    )
+    return layer
+
+
+def _gives_result(layer: nn.Module, node: Node) -> bool:
+    try:
+        found = layer(torch.empty(node.shape(), device="meta"))
+    except RuntimeError:  # torch pads by half a window at most
+        return False
+    return tuple(found.shape) == node.result_shape()
 
 
 def _average_pool(node: Node) -> Any:
@@ -297,12 +323,11 @@ def _padded_tensor(node: Node) -> Any:
     kinds = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
     if mode not in kinds or (len(node.inputs) > 3 and node.inputs[3] is not None):  # noqa: PLR2004  # the axes
         raise ModelError(f'pads by "{mode}", or by axes; expected constant, reflect or edge, and every axis')
-    half = len(pads) // 2
-    around = [length for place in reversed(range(half)) for length in (pads[place], pads[half + place])]
-    while len(around) > 2 and around[-2:] == [0, 0]:  # noqa: PLR2004  # one dimension's
+    around = _around(pads)
+    while len(around) > 2 and around[-2:] == (0, 0):  # noqa: PLR2004  # one dimension's
         around = around[:-2]
     value = [node.get("value", 0.0, 2)] if mode == "constant" else []
-    return node.function(functional.pad, node.value(0), tuple(around), kinds[mode], *value)
+    return node.function(functional.pad, node.value(0), around, kinds[mode], *value)
 
 
 def _reduced(function: Any) -> Callable[[Node], Any]:

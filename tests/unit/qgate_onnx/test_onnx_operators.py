@@ -9,6 +9,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 from onnx_forms import SHAPE, drawn
+from torch import fx
 
 from qgate.errors import ModelError
 from qgate_onnx.loader import OnnxLoader, OnnxOptions
@@ -239,3 +240,49 @@ def test_a_constant_of_one_number_is_concatenated(tmp_path: Path) -> None:
 
 def test_a_constant_of_one_number_is_a_factor_of_a_product(tmp_path: Path) -> None:
     compare(tmp_path, helper.make_node("MatMul", ["x", "one"], ["y"]), (1, 3, 1), {"one": np.float32([[[0.5]]])})
+
+
+@pytest.mark.parametrize("side", [7, 8])
+@pytest.mark.parametrize(
+    ("size", "stride", "pads"),
+    [
+        (3, 2, [0, 0, 1, 1]),
+        (3, 2, [1, 1, 0, 0]),
+        (3, 2, [0, 1, 1, 0]),
+        (2, 1, [0, 0, 1, 1]),
+        (2, 2, [0, 0, 1, 1]),
+        (3, 1, [0, 0, 2, 2]),
+        (5, 2, [1, 2, 3, 4]),
+        (3, 1, [2, 2, 2, 2]),
+    ],
+)
+def test_a_max_pooling_with_uneven_padding_adds_no_infinity(
+    size: int, stride: int, pads: list[int], side: int, tmp_path: Path
+) -> None:
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[size] * 2, strides=[stride] * 2, pads=pads)
+    shape = (1, 4, side, side)
+
+    compare(tmp_path, node, shape)
+
+    values = every_value(loaded(tmp_path, written(node, shape, None, 17)), drawn(shape))
+    assert all(value.isfinite().all() for value in values)
+
+
+def every_value(module: Any, x: torch.Tensor) -> list[torch.Tensor]:
+    class Recorder(fx.Interpreter):
+        def run_node(self, n: fx.Node) -> Any:
+            values.append(super().run_node(n))
+            return values[-1]
+
+    values: list[torch.Tensor] = []
+    Recorder(module).run(x)
+    return values
+
+
+@pytest.mark.parametrize("how", [{"dilations": [2, 2], "pads": [0, 0, 1, 1]}, {"pads": [0, 0, 3, 3]}])
+def test_a_max_pooling_that_needs_an_infinity_is_refused(how: dict[str, Any], tmp_path: Path) -> None:
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], **how)
+
+    said = refused(tmp_path, node, SHAPE)
+
+    assert 'operator MaxPool (node "y") pads by [0, 0, ' in said
