@@ -239,14 +239,22 @@ class Fixed(nn.Module):
         return x.reshape(1, -1) @ torch.ones(256, 2)
 
 
-def test_a_model_of_one_batch_keeps_it() -> None:
-    image = drawn(SHAPE)
+ONE_BATCH: dict[str, Any] = {
+    "a size": Fixed,
+    "a rank": lambda: lambda x: x.mean(dim=(1, 2, 3)).squeeze(),
+    "a number of parts": lambda: lambda x: torch.cat(x.split(1), 1),
+}
 
-    content = exported(traced(Fixed()), image)
+
+@pytest.mark.parametrize("name", ONE_BATCH)
+def test_a_model_of_one_batch_keeps_it(name: str) -> None:
+    image, model = drawn(SHAPE), ONE_BATCH[name]()
+
+    content = exported(traced(model), image)
 
     shape = onnx.load_model_from_string(content).graph.input[0].type.tensor_type.shape
     assert [dimension.dim_value for dimension in shape.dim] == list(SHAPE)
-    assert torch.allclose(laid_out(plainly(content, image)), Fixed()(image).flatten(), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(laid_out(plainly(content, image)), model(image).flatten(), rtol=1e-4, atol=1e-4)
 
 
 class Shuffled(nn.Module):
