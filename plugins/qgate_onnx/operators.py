@@ -26,6 +26,7 @@ _NORMS: dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2
 _MAX_POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
 _AVERAGE_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
 _GLOBAL_POOLS: dict[int, Any] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
+_GLOBAL_MAX_POOLS: dict[int, Any] = {1: nn.AdaptiveMaxPool1d, 2: nn.AdaptiveMaxPool2d, 3: nn.AdaptiveMaxPool3d}
 _ROWS = 2  # dimensions of what a linear layer takes
 _RELU6 = 6.0
 _BROADCAST = 7  # the opset; before it, several slopes were the channels'
@@ -185,9 +186,12 @@ def _average_pool(node: Node) -> Any:
     return node.module(layer)
 
 
-def _global_pool(node: Node) -> Any:
-    dimensions = len(node.shape()) - 2
-    return node.module(_GLOBAL_POOLS[dimensions]((1,) * dimensions if dimensions > 1 else 1))
+def _global_pool(kinds: dict[int, Any]) -> Callable[[Node], Any]:
+    def make(node: Node) -> Any:
+        dimensions = len(node.shape()) - 2
+        return node.module(kinds[dimensions]((1,) * dimensions if dimensions > 1 else 1))
+
+    return make
 
 
 def _clip(node: Node) -> Any:
@@ -351,7 +355,8 @@ OPERATORS: dict[str, Callable[[Node], Any]] = {
     "LayerNormalization": _layer_norm,
     "MaxPool": _max_pool,
     "AveragePool": _average_pool,
-    "GlobalAveragePool": _global_pool,
+    "GlobalAveragePool": _global_pool(_GLOBAL_POOLS),
+    "GlobalMaxPool": _global_pool(_GLOBAL_MAX_POOLS),
     "Relu": _activation(lambda _: nn.ReLU()),
     "Sigmoid": _activation(lambda _: nn.Sigmoid()),
     "Tanh": _activation(lambda _: nn.Tanh()),

@@ -281,8 +281,10 @@ class Ranked(nn.Module):
         (Shuffled, 'there is no ONNX form here of module "shuffle" (PixelShuffle); replace it in the model, '),
         (Ranked, 'there is no ONNX form here of argsort behind module "stem" (node "argsort"); replace it in '),
         (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(3)), 'module "0.0" (AdaptiveAvgPool2d) pools (8, 8) to (3, 3) by '),
+        (nn.Softsign, 'there is no ONNX form here of module "0" (Softsign); replace it in the model, '),
+        (lambda: nn.GELU("tanh"), 'module "0" (GELU) approximates GELU ("tanh"); replace it in the model, '),
     ],
-    ids=["module", "function", "arguments"],
+    ids=["module", "function", "arguments", "activation", "activation's arguments"],
 )
 def test_what_has_no_form_is_named_with_its_module(model: Any, expected: str) -> None:
     with pytest.raises(ArtifactError) as caught:
