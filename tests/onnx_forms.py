@@ -73,6 +73,7 @@ FORMS: dict[str, Any] = {
     "max pool": nn.MaxPool2d(3, 2, 1),
     "average pool": nn.AvgPool2d(3, 2, 1),
     "average pool, without padding": nn.AvgPool2d(3, 2, 1, count_include_pad=False),
+    "average pool, 1d": lambda: nn.Sequential(nn.Flatten(2), nn.AvgPool1d(2)),
     "global pool": nn.AdaptiveAvgPool2d(1),
     "global max pool": nn.AdaptiveMaxPool2d(1),
     "pool to a size": nn.AdaptiveAvgPool2d((2, 4)),

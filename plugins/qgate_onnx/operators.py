@@ -178,6 +178,8 @@ def _average_pool(node: Node) -> Any:
     pads = _padding(node, len(size))
     if pads[: len(size)] != pads[len(size) :]:
         raise ModelError("pads its sides differently; expected the same padding on both")
+    if max(node.get("dilations", [1])) > 1:
+        raise ModelError("spreads its windows; expected no dilations")
     layer = _AVERAGE_POOLS[len(size)](
         *(tuple(size), tuple(node.get("strides", [1] * len(size))), tuple(pads[: len(size)])),
         ceil_mode=bool(node.get("ceil_mode", 0)),

@@ -282,9 +282,11 @@ class Ranked(nn.Module):
         (Ranked, 'there is no ONNX form here of argsort behind module "stem" (node "argsort"); replace it in '),
         (lambda: nn.Sequential(nn.AdaptiveAvgPool2d(3)), 'module "0.0" (AdaptiveAvgPool2d) pools (8, 8) to (3, 3) by '),
         (nn.Softsign, 'there is no ONNX form here of module "0" (Softsign); replace it in the model, '),
+        (lambda: nn.Softplus(1, 3.0), 'module "0" (Softplus) has the threshold 3; expected 20; replace it in the '),
+        (lambda: nn.AvgPool2d(2, divisor_override=3), 'module "0" (AvgPool2d) overrides its divisor; replace it in '),
         (lambda: nn.GELU("tanh"), 'module "0" (GELU) approximates GELU ("tanh"); replace it in the model, '),
     ],
-    ids=["module", "function", "arguments", "activation", "activation's arguments"],
+    ids=["module", "function", "arguments", "activation", "threshold", "divisor", "approximation"],
 )
 def test_what_has_no_form_is_named_with_its_module(model: Any, expected: str) -> None:
     with pytest.raises(ArtifactError) as caught:

@@ -286,3 +286,9 @@ def test_a_max_pooling_that_needs_an_infinity_is_refused(how: dict[str, Any], tm
     said = refused(tmp_path, node, SHAPE)
 
     assert 'operator MaxPool (node "y") pads by [0, 0, ' in said
+
+
+def test_an_average_pooling_with_dilations_is_refused(tmp_path: Path) -> None:
+    node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[2, 2], dilations=[2, 2])
+
+    assert refused(tmp_path, node, SHAPE, opset=19).endswith("spreads its windows; expected no dilations")
