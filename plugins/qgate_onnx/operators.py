@@ -11,6 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 from qgate.errors import ModelError
+from qgate_onnx.padding import padded, pads_of, torch_order
+from qgate_onnx.pooling import average_pool, global_average_pool, global_max_pool, max_pool
 from qgate_onnx.resizing import resized
 
 if TYPE_CHECKING:
@@ -23,10 +25,6 @@ __all__ = ["OPERATORS"]
 _CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORMS: dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}  # by rank
-_MAX_POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
-_AVERAGE_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
-_GLOBAL_POOLS: dict[int, Any] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
-_GLOBAL_MAX_POOLS: dict[int, Any] = {1: nn.AdaptiveMaxPool1d, 2: nn.AdaptiveMaxPool2d, 3: nn.AdaptiveMaxPool3d}
 _ROWS = 2  # dimensions of what a linear layer takes
 _RELU6 = 6.0
 _BROADCAST = 7  # the opset; before it, several slopes were the channels'
@@ -45,31 +43,10 @@ def _optional(node: Node, place: int) -> torch.Tensor | None:
     return node.tensor(place) if place < len(node.inputs) and node.inputs[place] is not None else None
 
 
-def _padding(node: Node, dimensions: int) -> list[int]:
-    """Give what is added before and behind each dimension, as ONNX has it. Raises `ModelError`."""
-    if node.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise ModelError(f'has auto_pad = "{node.get("auto_pad")}"; write its pads out')
-    return list(node.get("pads", [0] * 2 * dimensions))
-
-
-def _padded(node: Node, pads: list[int]) -> tuple[Any, list[int]]:
-    """Give the input and the padding that a layer adds itself; what is not the same on both sides is added before."""
-    half = len(pads) // 2
-    if pads[:half] == pads[half:]:
-        return node.value(0), pads[:half]
-    return node.function(functional.pad, node.value(0), _around(pads), "constant", 0.0), [0] * half
-
-
-def _around(pads: list[int]) -> tuple[int, ...]:
-    """Give what is added as torch has it: both sides of the last dimension first."""
-    half = len(pads) // 2
-    return tuple(length for place in reversed(range(half)) for length in (pads[place], pads[half + place]))
-
-
 def _convolution(node: Node) -> Any:
     weight = node.tensor(1)
     dimensions, groups = weight.ndim - 2, node.get("group", 1)
-    x, padding = _padded(node, _padding(node, dimensions))
+    x, padding = padded(node, pads_of(node, dimensions))
     bias = _optional(node, 2)
     layer = _CONVOLUTIONS[dimensions](
         *(weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:])),
@@ -85,7 +62,7 @@ def _convolution(node: Node) -> Any:
 def _transposed(node: Node) -> Any:
     weight = node.tensor(1)
     dimensions, groups = weight.ndim - 2, node.get("group", 1)
-    pads = _padding(node, dimensions)
+    pads = pads_of(node, dimensions)
     if pads[:dimensions] != pads[dimensions:] or node.get("output_shape"):
         raise ModelError("pads its sides differently; expected the same padding on both")
     bias = _optional(node, 2)
@@ -141,59 +118,6 @@ def _spread(values: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
     if any(length != 1 for length in values.shape[:leading]):
         raise ModelError(f"scales or shifts by {list(values.shape)}, but normalizes over {list(over)} only")
     return values.reshape(values.shape[leading:]).expand(over)
-
-
-def _max_pool(node: Node) -> Any:
-    """Make a pooling; no infinity is added where torch does not pad as the model does, for observers would see it."""
-    size = node.get("kernel_shape")
-    pads, ceil = _padding(node, len(size)), bool(node.get("ceil_mode", 0))
-    for layer in (_max_pool_layer(node, pads[: len(size)], cut) for cut in (ceil, not ceil)):
-        if _gives_result(layer, node):  # as many windows, which begin at the same places
-            return node.module(layer)
-    if ceil or max(node.get("dilations", [1])) > 1 or any(map(operator.ge, pads, size * 2)):
-        raise ModelError(f"pads by {pads}; expected pads below the window's size, no dilations and ceil_mode = 0")
-    edges_again = node.function(functional.pad, node.value(0), _around(pads), "replicate")  # each window has its edge
-    return node.module(_max_pool_layer(node, [0] * len(size), ceil=False), edges_again)
-
-
-def _max_pool_layer(node: Node, padding: list[int], ceil: bool) -> nn.Module:
-    size = node.get("kernel_shape")
-    strides, dilations = node.get("strides", [1] * len(size)), node.get("dilations", [1] * len(size))
-    layer: nn.Module = _MAX_POOLS[len(size)](
-        tuple(size), tuple(strides), tuple(padding), tuple(dilations), ceil_mode=ceil
-    )
-    return layer
-
-
-def _gives_result(layer: nn.Module, node: Node) -> bool:
-    try:
-        found = layer(torch.empty(node.shape(), device="meta"))
-    except RuntimeError:  # torch pads by half a window at most
-        return False
-    return tuple(found.shape) == node.result_shape()
-
-
-def _average_pool(node: Node) -> Any:
-    size = node.get("kernel_shape")
-    pads = _padding(node, len(size))
-    if pads[: len(size)] != pads[len(size) :]:
-        raise ModelError("pads its sides differently; expected the same padding on both")
-    if max(node.get("dilations", [1])) > 1:
-        raise ModelError("spreads its windows; expected no dilations")
-    layer = _AVERAGE_POOLS[len(size)](
-        *(tuple(size), tuple(node.get("strides", [1] * len(size))), tuple(pads[: len(size)])),
-        ceil_mode=bool(node.get("ceil_mode", 0)),
-        count_include_pad=bool(node.get("count_include_pad", 0)),
-    )
-    return node.module(layer)
-
-
-def _global_pool(kinds: dict[int, Any]) -> Callable[[Node], Any]:
-    def make(node: Node) -> Any:
-        dimensions = len(node.shape()) - 2
-        return node.module(kinds[dimensions]((1,) * dimensions if dimensions > 1 else 1))
-
-    return make
 
 
 def _clip(node: Node) -> Any:
@@ -329,7 +253,7 @@ def _padded_tensor(node: Node) -> Any:
     kinds = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
     if mode not in kinds or (len(node.inputs) > 3 and node.inputs[3] is not None):  # noqa: PLR2004  # the axes
         raise ModelError(f'pads by "{mode}", or by axes; expected constant, reflect or edge, and every axis')
-    around = _around(pads)
+    around = torch_order(pads)
     while len(around) > 2 and around[-2:] == (0, 0):  # noqa: PLR2004  # one dimension's
         around = around[:-2]
     value = [node.get("value", 0.0, 2)] if mode == "constant" else []
@@ -355,10 +279,10 @@ OPERATORS: dict[str, Callable[[Node], Any]] = {
     "MatMul": _matmul,
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
-    "MaxPool": _max_pool,
-    "AveragePool": _average_pool,
-    "GlobalAveragePool": _global_pool(_GLOBAL_POOLS),
-    "GlobalMaxPool": _global_pool(_GLOBAL_MAX_POOLS),
+    "MaxPool": max_pool,
+    "AveragePool": average_pool,
+    "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": global_max_pool,
     "Relu": _activation(lambda _: nn.ReLU()),
     "Sigmoid": _activation(lambda _: nn.Sigmoid()),
     "Tanh": _activation(lambda _: nn.Tanh()),
