@@ -30,6 +30,8 @@ __all__ = [
     "unary",
 ]
 
+_SAME = 20.0  # where softplus and its argument are the same float32
+
 
 def unary(op: str) -> Callable[..., str]:
     """Give the form of a function that ONNX has by that name."""
@@ -92,8 +94,10 @@ def prelu(call: Call, x: Any, weight: Any) -> str:
     return call.emit("PRelu", x, slope)
 
 
-def softplus(call: Call, x: Any, beta: float = 1.0, threshold: float = 20.0) -> str:  # noqa: ARG001  # beyond it, x
-    """Write log(1 + exp(beta * x)) / beta."""
+def softplus(call: Call, x: Any, beta: float = 1.0, threshold: float = 20.0) -> str:
+    """Write log(1 + exp(beta * x)) / beta. Beyond its threshold for beta * x torch gives x, which must be the same."""
+    if threshold < _SAME:
+        raise ArtifactError(f"has the threshold {threshold:g}; expected {_SAME:g}")
     if beta == 1:
         return call.emit("Softplus", x)
     return call.emit("Div", call.emit("Softplus", call.emit("Mul", x, float(beta))), float(beta))

@@ -45,6 +45,7 @@ class _Import:
         self.root, self.graph = nn.Module(), fx.Graph()
         self.values: dict[str, Any] = {"": None}
         self.names: set[str] = set()
+        self.opsets = {item.domain: item.version for item in model.opset_import}
         graph = model.graph
         self.shapes = {
             value.name: lengths
@@ -90,9 +91,8 @@ class _Import:
         given = {name: self.values.get(name) for name in proto.input if name}
         if proto.op_type in _QUANTIZED or any(not isinstance(value, np.ndarray) for value in given.values()):
             return None
-        opsets = {item.domain: item.version for item in self.model.opset_import}
         try:
-            return list(ReferenceEvaluator(proto, opsets=opsets).run(None, given))
+            return list(ReferenceEvaluator(proto, opsets=self.opsets).run(None, given))
         except Exception as error:
             raise ModelError(f"{_place(proto)} cannot be computed: {error}") from error
 
@@ -104,8 +104,9 @@ class _Import:
             raise ModelError(f"{_place(proto)} is not among the operators that are read; see docs/runtimes.md")
         inputs = [self._input(name, proto) for name in proto.input]
         name = self._name(proto.name or proto.output[0])
+        opset = self.opsets.get("", self.opsets.get("ai.onnx", 1))
         try:
-            return make(Node(proto, inputs, self.shapes, self.root, self.graph, name))
+            return make(Node(proto, inputs, self.shapes, self.root, self.graph, name, opset))
         except ModelError as error:
             raise ModelError(f"{_place(proto)} {error.message}") from error
 

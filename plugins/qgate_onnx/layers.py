@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from torch.nn import functional
 
 from qgate.errors import ArtifactError
 from qgate_onnx.calls import fixed
+from qgate_onnx.writer import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from qgate_onnx.calls import Call
-    from qgate_onnx.writer import Tensor
 
 __all__ = [
     "adaptive_pool",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _PAD_MODES = {"constant": "constant", "zeros": "constant", "reflect": "reflect", "replicate": "edge"}
+_STEPS = 4  # numbers beside a scale that are tried; two suffice up to 128 -> 400
 
 
 def convolution(  # noqa: PLR0913, PLR0917  # torch's arguments
@@ -189,15 +192,47 @@ def resize(  # noqa: PLR0913, PLR0917  # torch's arguments
     lengths = list(zip(x.shape[2:], call.shape[2:], strict=True))
     if any(length is None for pair in lengths for length in pair):
         raise ArtifactError("resizes to a size that depends on the size of the batch")
-    factors = [made / given for given, made in lengths if given and made]
-    if scale_factor is not None and not recompute_scale_factor:
-        given = scale_factor if isinstance(scale_factor, tuple | list) else [scale_factor] * len(lengths)
-        factors = [float(factor) for factor in given]
-    how = dict(_RESIZES[mode])
-    if mode != "nearest":
-        how["coordinate_transformation_mode"] = "align_corners" if align_corners else "pytorch_half_pixel"
-    scales = torch.tensor([1.0, 1.0, *factors])
-    return call.emit("Resize", x, "", scales, **how)
+    factors = scale_factor if isinstance(scale_factor, tuple | list) else [scale_factor] * len(lengths)
+    if recompute_scale_factor:
+        factors = [None] * len(lengths)
+    how, scales = dict(_RESIZES[mode]), [1.0, 1.0]
+    if mode != "nearest":  # "pytorch_half_pixel" is not torch's where one value is left
+        how["coordinate_transformation_mode"] = "align_corners" if align_corners else "half_pixel"
+    for axis, ((given, made), factor) in enumerate(zip(lengths, factors, strict=True), 2):
+        taken = _nearest(given or 1, made or 1, factor)
+        scale = _scale(given or 1, factor, taken, mode == "nearest")
+        x = x if scale else Tensor(call.emit("Gather", x, taken, axis=axis), call.shape)
+        scales.append(scale or 1.0)
+    return call.emit("Resize", x, "", torch.tensor(scales), **how)
+
+
+def _nearest(given: int, made: int, factor: float | None) -> torch.Tensor:
+    """Give the places of the values that torch takes."""
+    places = torch.arange(given, dtype=torch.float32)[None, None]
+    size = made if factor is None else None
+    return functional.interpolate(places, size=size, scale_factor=factor)[0, 0].long()
+
+
+def _scale(given: int, factor: float | None, taken: torch.Tensor, is_nearest: bool) -> float | None:
+    """Give the float32 by which runtimes make as many values as torch; None where no such takes the nearest as torch.
+
+    Runtimes multiply in float32, where `made / given` may fall short of `made`; a float32 beside it does not.
+    """
+    made = len(taken)
+    for scale in _beside(np.float32(factor or made / given)):
+        places = np.minimum(np.floor(np.arange(made, dtype=np.float32) / scale), given - 1)
+        if np.floor(scale * np.float32(given)) == made and (not is_nearest or np.array_equal(places, taken)):
+            return float(scale)
+    return None
+
+
+def _beside(scale: np.float32) -> Iterator[np.float32]:
+    """Give a number, and those that follow it on either side."""
+    above = below = scale
+    yield scale
+    for _ in range(_STEPS):
+        above, below = np.nextafter(above, np.float32(np.inf)), np.nextafter(below, np.float32(0))
+        yield from (above, below)
 
 
 _RESIZES: dict[str, dict[str, Any]] = {

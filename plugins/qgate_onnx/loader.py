@@ -16,7 +16,7 @@ from qgate.protocols import LoadedModel
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from onnx import ModelProto
+    from onnx import ModelProto, TensorProto, ValueInfoProto
 
 __all__ = ["OnnxLoader", "OnnxOptions"]
 
@@ -66,23 +66,45 @@ def _read(path: Path) -> tuple[ModelProto, str]:
         content = path.read_bytes()
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror or error}", path=path) from error
+    sha256 = hashlib.sha256(content)
     try:
         model = onnx.load_model_from_string(content)
+        beside = [tensor for tensor in _constants(model) if onnx.external_data_helper.uses_external_data(tensor)]
+        onnx.load_external_data_for_model(model, str(path.parent))
         onnx.checker.check_model(model)
     except Exception as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise ModelError(f"is no ONNX model: {said[0]}", path=path) from error
-    return model, hashlib.sha256(content).hexdigest()
+    for tensor in beside:
+        sha256.update(tensor.raw_data)
+    return model, sha256.hexdigest()
+
+
+def _constants(model: ModelProto) -> list[TensorProto]:
+    """List the tensors of a model, whose values may be in files beside it."""
+    attributes = (attribute for node in model.graph.node for attribute in node.attribute)
+    return [*model.graph.initializer, *(attribute.t for attribute in attributes if attribute.HasField("t"))]
 
 
 def _shapes(model: ModelProto, options: OnnxOptions) -> dict[str, tuple[int, ...]]:
     """Give the inputs' shapes, a batch of one. Raises `ModelError` where neither file nor options say a length."""
     constants = {value.name for value in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
+    for value in inputs:
+        _check_float32(value, options.weights)
     if options.input_shapes and len(options.input_shapes) != len(inputs):
         raise ModelError(f"has {len(inputs)} inputs, input_shapes {len(options.input_shapes)}", path=options.weights)
     said = options.input_shapes or (None,) * len(inputs)
     return {value.name: shape or _own_shape(value, options.weights) for value, shape in zip(inputs, said, strict=True)}
+
+
+def _check_float32(value: ValueInfoProto, path: Path) -> None:
+    from onnx import TensorProto
+
+    kind = value.type.tensor_type.elem_type
+    if kind != TensorProto.FLOAT:
+        found = TensorProto.DataType.Name(kind)
+        raise ModelError(f'input "{value.name}" is of type {found}; expected FLOAT, give the float32 model', path=path)
 
 
 def _own_shape(value: Any, path: Path) -> tuple[int, ...]:

@@ -67,9 +67,8 @@ def _by_attributes(form: Any, *names: str) -> Any:
 _MAX_POOL = _by_attributes(
     layers.max_pool, "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices"
 )
-_AVERAGE_POOL = _by_attributes(
-    layers.average_pool, "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad"
-)
+_AVERAGE = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad")
+_AVERAGE_POOL = _by_attributes(layers.average_pool, *_AVERAGE, "divisor_override")
 _IDENTITY = _by_attributes(functions.identity)
 
 MODULES: dict[type, Any] = {
@@ -80,7 +79,8 @@ MODULES: dict[type, Any] = {
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d), _batch_norm),
     nn.LayerNorm: _by_attributes(layers.layer_norm, "normalized_shape", "weight", "bias", "eps"),
     **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d), _MAX_POOL),
-    **dict.fromkeys((nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d), _AVERAGE_POOL),
+    nn.AvgPool1d: _by_attributes(layers.average_pool, *_AVERAGE),
+    **dict.fromkeys((nn.AvgPool2d, nn.AvgPool3d), _AVERAGE_POOL),
     **dict.fromkeys(
         (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d), _by_attributes(layers.adaptive_pool("AveragePool"), "output_size")
     ),
@@ -118,7 +118,7 @@ MODULES: dict[type, Any] = {
     nn.CELU: _by_attributes(act.celu, "alpha"),
     nn.SELU: _by_attributes(act.selu),
     nn.PReLU: _by_attributes(act.prelu, "weight"),
-    nn.Softplus: _by_attributes(act.softplus, "beta"),
+    nn.Softplus: _by_attributes(act.softplus, "beta", "threshold"),
     nn.Mish: _by_attributes(act.mish),
     nn.GELU: _by_attributes(act.gelu, "approximate"),
 }

@@ -23,6 +23,7 @@ class Node:
     """One operator of the model, as what makes torch of it sees it.
 
     `inputs` are arrays where they are known, `fx.Node`s where they are computed, None where they are left out.
+    `opset` is the version of ONNX's operators that the model is written in: the same name may mean something else.
     """
 
     proto: onnx.NodeProto
@@ -31,6 +32,7 @@ class Node:
     root: nn.Module
     graph: fx.Graph
     name: str
+    opset: int
     attributes: dict[str, Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -59,9 +61,15 @@ class Node:
         value = self.inputs[place]
         if isinstance(value, np.ndarray):
             return tuple(value.shape)
-        name = self.proto.input[place]
+        return self._shape(self.proto.input[place], "an input")
+
+    def result_shape(self) -> tuple[int, ...]:
+        """Give the shape of the first output. Raises `ModelError` where it is not known."""
+        return self._shape(self.proto.output[0], "an output")
+
+    def _shape(self, name: str, what: str) -> tuple[int, ...]:
         if name not in self.shapes:
-            raise ModelError("has an input of unknown shape")
+            raise ModelError(f"has {what} of unknown shape")
         return self.shapes[name]
 
     def tensor(self, place: int) -> torch.Tensor:
@@ -71,10 +79,15 @@ class Node:
     def value(self, place: int) -> Any:
         """Give an input as an argument of a node: a constant becomes a buffer, a single number stays one."""
         value = self.inputs[place]
+        if isinstance(value, np.ndarray) and value.size == 1:
+            return value.item()
+        return self.tensor_value(place)
+
+    def tensor_value(self, place: int) -> Any:
+        """Give an input as an argument that must be a tensor: a constant becomes a buffer."""
+        value = self.inputs[place]
         if isinstance(value, fx.Node):
             return value
-        if value.size == 1:
-            return value.item()
         self.root.register_buffer(f"{self.name}_constant_{place}", self.tensor(place))
         return self.graph.get_attr(f"{self.name}_constant_{place}")
 

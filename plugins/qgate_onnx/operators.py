@@ -11,6 +11,9 @@ from torch import nn
 from torch.nn import functional
 
 from qgate.errors import ModelError
+from qgate_onnx.padding import padded, pads_of, torch_order
+from qgate_onnx.pooling import average_pool, global_average_pool, global_max_pool, max_pool
+from qgate_onnx.resizing import resized
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,11 +25,10 @@ __all__ = ["OPERATORS"]
 _CONVOLUTIONS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED: dict[int, Any] = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _NORMS: dict[int, Any] = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}  # by rank
-_MAX_POOLS: dict[int, Any] = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
-_AVERAGE_POOLS: dict[int, Any] = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
-_GLOBAL_POOLS: dict[int, Any] = {1: nn.AdaptiveAvgPool1d, 2: nn.AdaptiveAvgPool2d, 3: nn.AdaptiveAvgPool3d}
 _ROWS = 2  # dimensions of what a linear layer takes
 _RELU6 = 6.0
+_BROADCAST = 7  # the opset; before it, several slopes were the channels'
+_SOFTMAX_OF_ONE_AXIS = 13  # the opset; before it, all from the axis on is normalized together
 
 
 def _filled(layer: Any, **tensors: torch.Tensor | None) -> Any:
@@ -41,26 +43,10 @@ def _optional(node: Node, place: int) -> torch.Tensor | None:
     return node.tensor(place) if place < len(node.inputs) and node.inputs[place] is not None else None
 
 
-def _padding(node: Node, dimensions: int) -> list[int]:
-    """Give what is added before and behind each dimension, as ONNX has it. Raises `ModelError`."""
-    if node.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        raise ModelError(f'has auto_pad = "{node.get("auto_pad")}"; write its pads out')
-    return list(node.get("pads", [0] * 2 * dimensions))
-
-
-def _padded(node: Node, pads: list[int], value: float = 0.0) -> tuple[Any, list[int]]:
-    """Give the input and the padding that a layer adds itself; what is not the same on both sides is added before."""
-    half = len(pads) // 2
-    if pads[:half] == pads[half:]:
-        return node.value(0), pads[:half]
-    around = [length for place in reversed(range(half)) for length in (pads[place], pads[half + place])]
-    return node.function(functional.pad, node.value(0), tuple(around), "constant", value), [0] * half
-
-
 def _convolution(node: Node) -> Any:
     weight = node.tensor(1)
     dimensions, groups = weight.ndim - 2, node.get("group", 1)
-    x, padding = _padded(node, _padding(node, dimensions))
+    x, padding = padded(node, pads_of(node, dimensions))
     bias = _optional(node, 2)
     layer = _CONVOLUTIONS[dimensions](
         *(weight.shape[1] * groups, weight.shape[0], tuple(weight.shape[2:])),
@@ -76,7 +62,7 @@ def _convolution(node: Node) -> Any:
 def _transposed(node: Node) -> Any:
     weight = node.tensor(1)
     dimensions, groups = weight.ndim - 2, node.get("group", 1)
-    pads = _padding(node, dimensions)
+    pads = pads_of(node, dimensions)
     if pads[:dimensions] != pads[dimensions:] or node.get("output_shape"):
         raise ModelError("pads its sides differently; expected the same padding on both")
     bias = _optional(node, 2)
@@ -103,7 +89,7 @@ def _gemm(node: Node) -> Any:
 def _matmul(node: Node) -> Any:
     if isinstance(node.inputs[1], np.ndarray) and node.inputs[1].ndim == _ROWS:
         return _linear(node, node.tensor(1).T, None)
-    return node.function(torch.matmul, node.value(0), node.value(1))
+    return node.function(torch.matmul, node.tensor_value(0), node.tensor_value(1))
 
 
 def _linear(node: Node, weight: torch.Tensor, bias: torch.Tensor | None) -> Any:
@@ -120,36 +106,18 @@ def _batch_norm(node: Node) -> Any:
 
 
 def _layer_norm(node: Node) -> Any:
-    scale, shift = node.tensor(1), _optional(node, 2)
-    layer = nn.LayerNorm(tuple(scale.shape), eps=node.get("epsilon", 1e-5), bias=shift is not None)
-    return node.module(_filled(layer, weight=scale, bias=shift))
+    shift, over = _optional(node, 2), node.shape()[node.get("axis", -1) :]
+    layer = nn.LayerNorm(over, eps=node.get("epsilon", 1e-5), bias=shift is not None)
+    scale = _spread(node.tensor(1), over)
+    return node.module(_filled(layer, weight=scale, bias=None if shift is None else _spread(shift, over)))
 
 
-def _max_pool(node: Node) -> Any:
-    size = node.get("kernel_shape")
-    x, padding = _padded(node, _padding(node, len(size)), float("-inf"))
-    strides, dilations = node.get("strides", [1] * len(size)), node.get("dilations", [1] * len(size))
-    ceil = bool(node.get("ceil_mode", 0))
-    layer = _MAX_POOLS[len(size)](tuple(size), tuple(strides), tuple(padding), tuple(dilations), ceil_mode=ceil)
-    return node.module(layer, x)
-
-
-def _average_pool(node: Node) -> Any:
-    size = node.get("kernel_shape")
-    pads = _padding(node, len(size))
-    if pads[: len(size)] != pads[len(size) :]:
-        raise ModelError("pads its sides differently; expected the same padding on both")
-    layer = _AVERAGE_POOLS[len(size)](
-        *(tuple(size), tuple(node.get("strides", [1] * len(size))), tuple(pads[: len(size)])),
-        ceil_mode=bool(node.get("ceil_mode", 0)),
-        count_include_pad=bool(node.get("count_include_pad", 0)),
-    )
-    return node.module(layer)
-
-
-def _global_pool(node: Node) -> Any:
-    dimensions = len(node.shape()) - 2
-    return node.module(_GLOBAL_POOLS[dimensions]((1,) * dimensions if dimensions > 1 else 1))
+def _spread(values: torch.Tensor, over: tuple[int, ...]) -> torch.Tensor:
+    """Give what is broadcast against an input the shape of the input's last dimensions. Raises `ModelError`."""
+    leading = max(values.ndim - len(over), 0)
+    if any(length != 1 for length in values.shape[:leading]):
+        raise ModelError(f"scales or shifts by {list(values.shape)}, but normalizes over {list(over)} only")
+    return values.reshape(values.shape[leading:]).expand(over)
 
 
 def _clip(node: Node) -> Any:
@@ -177,12 +145,26 @@ def _hardsigmoid(node: Node) -> Any:
 
 
 def _prelu(node: Node) -> Any:
-    slope = node.tensor(1).reshape(-1)
-    return node.module(_filled(nn.PReLU(len(slope)), weight=slope))
+    slope = node.tensor(1)
+    if slope.numel() > 1 and node.opset >= _BROADCAST:
+        behind = (1,) * (len(node.shape()) - 2)
+        if tuple(slope.shape) not in {(len(slope), *behind), (1, slope.numel(), *behind)}:
+            raise ModelError(f"has slopes of shape {list(slope.shape)}; expected one, or one a channel")
+    return node.module(_filled(nn.PReLU(slope.numel()), weight=slope.reshape(-1)))
 
 
 def _softmax(kind: Any) -> Callable[[Node], Any]:
-    return lambda node: node.module(kind(dim=node.get("axis", -1)))
+    def make(node: Node) -> Any:
+        if node.opset >= _SOFTMAX_OF_ONE_AXIS:
+            return node.module(kind(dim=node.get("axis", -1)))
+        shape = node.shape()
+        axis = node.get("axis", 1) % len(shape)
+        if axis == len(shape) - 1:
+            return node.module(kind(dim=axis))
+        rows = node.function(torch.flatten, node.value(0), axis)
+        return node.function(torch.reshape, node.module(kind(dim=axis), rows), (-1, *shape[1:]))
+
+    return make
 
 
 def _binary(function: Any) -> Callable[[Node], Any]:
@@ -198,7 +180,7 @@ def _activation(make: Callable[[Node], nn.Module]) -> Callable[[Node], Any]:
 
 
 def _concatenated(node: Node) -> Any:
-    parts = [node.value(place) for place in range(len(node.inputs))]
+    parts = [node.tensor_value(place) for place in range(len(node.inputs))]
     return node.function(torch.cat, parts, node.get("axis"))
 
 
@@ -266,38 +248,16 @@ def _gathered(node: Node) -> Any:
     return node.function(operator.getitem, node.value(0), tuple(items))
 
 
-def _resized(node: Node) -> Any:
-    mode, how = node.get("mode", "nearest"), node.get("coordinate_transformation_mode", "half_pixel")
-    factors = _factors(node)
-    is_plain = all(factor == round(factor) for factor in factors)
-    if mode == "nearest" and (is_plain or (how == "asymmetric" and node.get("nearest_mode") == "floor")):
-        return node.module(nn.Upsample(scale_factor=factors, mode="nearest"))
-    if mode == "linear" and how in {"pytorch_half_pixel", "half_pixel", "align_corners"}:
-        kind = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(factors)]
-        return node.module(nn.Upsample(scale_factor=factors, mode=kind, align_corners=how == "align_corners"))
-    raise ModelError(f'resizes by "{mode}", "{how}"; expected nearest, or linear with half pixels or aligned corners')
-
-
-def _factors(node: Node) -> tuple[float, ...]:
-    """Give by how much each dimension is enlarged, from the scales, or from the sizes that newer models have."""
-    scales = node.known(2 if node.proto.op_type == "Resize" else 1)
-    if scales is not None and scales.size:
-        return tuple(float(factor) for factor in scales[2:])
-    sizes = node.known(3)
-    return tuple(length / its for length, its in zip(sizes[2:].tolist(), node.shape()[2:], strict=True))
-
-
 def _padded_tensor(node: Node) -> Any:
     pads, mode = node.get("pads", None, 1), node.get("mode", "constant")
     kinds = {"constant": "constant", "reflect": "reflect", "edge": "replicate"}
     if mode not in kinds or (len(node.inputs) > 3 and node.inputs[3] is not None):  # noqa: PLR2004  # the axes
         raise ModelError(f'pads by "{mode}", or by axes; expected constant, reflect or edge, and every axis')
-    half = len(pads) // 2
-    around = [length for place in reversed(range(half)) for length in (pads[place], pads[half + place])]
-    while len(around) > 2 and around[-2:] == [0, 0]:  # noqa: PLR2004  # one dimension's
+    around = torch_order(pads)
+    while len(around) > 2 and around[-2:] == (0, 0):  # noqa: PLR2004  # one dimension's
         around = around[:-2]
     value = [node.get("value", 0.0, 2)] if mode == "constant" else []
-    return node.function(functional.pad, node.value(0), tuple(around), kinds[mode], *value)
+    return node.function(functional.pad, node.value(0), around, kinds[mode], *value)
 
 
 def _reduced(function: Any) -> Callable[[Node], Any]:
@@ -319,9 +279,10 @@ OPERATORS: dict[str, Callable[[Node], Any]] = {
     "MatMul": _matmul,
     "BatchNormalization": _batch_norm,
     "LayerNormalization": _layer_norm,
-    "MaxPool": _max_pool,
-    "AveragePool": _average_pool,
-    "GlobalAveragePool": _global_pool,
+    "MaxPool": max_pool,
+    "AveragePool": average_pool,
+    "GlobalAveragePool": global_average_pool,
+    "GlobalMaxPool": global_max_pool,
     "Relu": _activation(lambda _: nn.ReLU()),
     "Sigmoid": _activation(lambda _: nn.Sigmoid()),
     "Tanh": _activation(lambda _: nn.Tanh()),
@@ -358,8 +319,8 @@ OPERATORS: dict[str, Callable[[Node], Any]] = {
     "Slice": _sliced,
     "Split": _split,
     "Gather": _gathered,
-    "Resize": _resized,
-    "Upsample": _resized,
+    "Resize": resized,
+    "Upsample": resized,
     "Pad": _padded_tensor,
     "ReduceMean": _reduced(torch.mean),
     "ReduceSum": _reduced(torch.sum),

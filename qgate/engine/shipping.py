@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qgate.engine.artifact import example_inputs, load_artifact, load_reference, read_header, write_artifact
+from qgate.engine.evaluate import brief
 from qgate.engine.formats import available_exporter, shipped_path
 from qgate.errors import ArtifactError
 
@@ -23,10 +24,14 @@ __all__ = ["exported_file", "load_shipped", "ship", "shipped_files"]
 def exported_file(artifact: Path, exporter: Exporter, output: Path) -> Artifact:
     """Write what an exporter makes of an artifact on disk. Raises `ArtifactError`."""
     header = read_header(artifact)
+    reference, inputs = load_reference(artifact), example_inputs(header)
     try:
-        content = exporter.export(load_reference(artifact), example_inputs(header), header)
+        content = exporter.export(reference, inputs, header)
     except ArtifactError as error:
         raise error if error.path else ArtifactError(f"format {exporter.name}: {error.message}", path=output) from error
+    except Exception as error:  # a plugin's exporter may raise anything
+        raised = " ".join(brief(error).split())
+        raise ArtifactError(f"format {exporter.name} cannot be written: {raised}", path=output) from error
     return write_artifact(output, content)
 
 

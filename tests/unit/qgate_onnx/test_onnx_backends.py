@@ -13,7 +13,7 @@ from small_networks import NETWORKS, Network, conv_bn_silu, reference
 from torch import nn
 
 from qgate.engine.artifact import artifact_bytes, edited_bytes, load_artifact, write_artifact
-from qgate.engine.shipping import load_shipped, ship
+from qgate.engine.shipping import exported_file, load_shipped, ship
 from qgate.errors import ArtifactError
 from qgate.plugins import load_registry
 from qgate_onnx import runtimes
@@ -37,6 +37,26 @@ def artifact(folder: Path, runtime: str) -> tuple[Path, Network]:
     path = folder / "small.net.pt"
     write_artifact(path, artifact_bytes(graph, network.inputs(), header))
     return path, network
+
+
+class Broken:
+    name = "broken"
+    suffix = ".broken"
+
+    def export(self, *_: Any) -> bytes:
+        raise ValueError("nothing\nof it")
+
+
+def test_what_an_exporter_raises_is_one_line_that_names_its_format(tmp_path: Path) -> None:
+    path, _ = artifact(tmp_path, "onnxruntime")
+    exporter: Any = Broken()
+
+    with pytest.raises(ArtifactError) as caught:
+        exported_file(path, exporter, tmp_path / "small.broken")
+
+    expected = f"{tmp_path / 'small.broken'}: format broken cannot be written: ValueError: nothing of it ({__file__}:"
+    assert str(caught.value).startswith(expected)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -123,6 +124,56 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     path.write_bytes(b"something")
     with pytest.raises(ModelError, match=r"model\.onnx: is no ONNX model: "):
         load(path)
+
+
+def with_weights_beside(folder: Path, weight: np.ndarray) -> Path:
+    """Write a model whose weights are in a file beside it, as exporters do with large ones."""
+    path = saved(folder, [helper.make_node("Conv", ["x", "w"], ["y"])], {"w": weight})
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="w.data", size_threshold=0)
+    return path
+
+
+def test_weights_beside_the_file_are_found_from_any_folder_and_identify_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weight, elsewhere = np.ones((6, 4, 2, 2), np.float32), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    path, image = with_weights_beside(tmp_path, weight), drawn(SHAPE)
+
+    loaded = load(path)
+
+    expected = nn.functional.conv2d(image, torch.from_numpy(weight))
+    assert torch.allclose(loaded.module(image), expected, atol=1e-5)
+    assert loaded.source_sha256 == load(path).source_sha256
+    before = path.read_bytes()
+    (tmp_path / "w.data").unlink()  # onnx would write behind what is there
+    other = load(with_weights_beside(tmp_path, 2 * weight))
+    assert path.read_bytes() == before
+    assert other.source_sha256 != loaded.source_sha256
+    (tmp_path / "w.data").unlink()
+    with pytest.raises(ModelError, match=r"other\.onnx: is no ONNX model: .*w\.data"):
+        load(path)
+
+
+def test_a_model_of_one_file_is_identified_by_that_files_hash(tmp_path: Path) -> None:
+    path = saved(tmp_path, [helper.make_node("Relu", ["x"], ["y"])], {})
+
+    assert load(path).source_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("kind", ["FLOAT16", "INT64", "UINT8"])
+def test_inputs_that_are_not_float32_are_refused(kind: str, tmp_path: Path) -> None:
+    path = saved(tmp_path, [helper.make_node("Neg" if kind != "UINT8" else "Flatten", ["x"], ["y"])], {})
+    model = onnx.load(path)
+    for value in (model.graph.input[0], model.graph.output[0]):
+        value.type.tensor_type.elem_type = TensorProto.DataType.Value(kind)
+    onnx.save(model, path)
+
+    with pytest.raises(ModelError) as caught:
+        load(path)
+
+    assert str(caught.value) == f'{path}: input "x" is of type {kind}; expected FLOAT, give the float32 model'
 
 
 def test_a_missing_package_is_named_with_what_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
