@@ -149,7 +149,7 @@ class Work:
         return fingerprints(self.session.inputs.evaluation, range(begin, end))
 
     def _evaluate(self, begin: int, end: int, metrics: list[str]) -> dict[str, Any]:
-        """Run all arms over evaluation samples; give what metrics keep of them, and the digests of their targets.
+        """Run all arms over evaluation samples; give what metrics keep of them, what was read, and digests of targets.
 
         For a metric that cannot be merged, predictions and targets are given as they are.
         """
@@ -166,14 +166,19 @@ class Work:
         summaries = {
             arm: {name: metric.summary() for name, metric in each.items() if name} for arm, each in watchers.items()
         }
-        return {"targets": targets, "summaries": summaries, "kept": {arm: kept[arm].samples for arm in kept}}
+        return {
+            "read": self._hash(begin, end),
+            "targets": targets,
+            "summaries": summaries,
+            "kept": {arm: kept[arm].samples for arm in kept},
+        }
 
-    def _calibrate(self, recipe: dict[str, Any], indices: list[int]) -> list[Statistics]:
-        """Give what the recipe's observers would learn from each of some calibration samples."""
+    def _calibrate(self, recipe: dict[str, Any], indices: list[int]) -> dict[str, Any]:
+        """Give what the recipe's observers would learn from each of some calibration samples, and what was read."""
         inputs, gathering = self.session.inputs, self._gathering(recipe)
         gathering.samples = []
         calibrate(gathering.graph, inputs.loaded, inputs.calibration, indices, gathering)
-        return gathering.samples
+        return {"read": fingerprints(inputs.calibration, indices), "statistics": gathering.samples}
 
     def _gathering(self, recipe: dict[str, Any]) -> Gathering:
         """Give the graph of a recipe; that of the last recipe is kept, for preparing it takes seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,17 @@ def test_a_worker_of_another_instruction_set_is_refused(project: Sharded) -> Non
 
     assert "would not compute what the driver does: its isa is [" in message
     assert "not ['avx1024']; give all machines the same processor" in message
+
+
+@pytest.mark.parametrize(
+    ("stale", "sample"),
+    [("evaluate stale-2-70", "70"), ("hash stale-2", "0"), ("calibrate stale-1", r"\d+")],
+)
+def test_a_worker_with_other_data_is_refused(project: Sharded, stale: str, sample: str) -> None:
+    (message,) = messages(project, BACKWARDS + f'stale = "{stale}"\n')
+
+    said = f'the worker on .* read another content of sample ".*{sample}" .*; give all machines the same data'
+    assert re.search(said, message), message
 
 
 def test_recipes_fare_with_workers_as_they_do_here(project: Sharded, monkeypatch: pytest.MonkeyPatch) -> None:
