@@ -96,7 +96,7 @@ class Workers:
         """
         targets: list[str] = []
         others = {name for name, metric in metrics["int8"].items() if not is_mergeable(metric)}
-        classes = _known_classes(inputs) if others else {}
+        classes = Classes(inputs, sorted(others))
         tasks = _shards("evaluate", len(inputs.evaluation), metrics=list(metrics["int8"]))
         for found, host in self._results(tasks, arms, classes):
             shard = range(len(targets), len(targets) + len(found["targets"]))
@@ -148,14 +148,14 @@ class Workers:
         self,
         tasks: Iterable[Task],
         arms: Mapping[str, Sequence[Path]] | None = None,
-        classes: Mapping[str, type] | None = None,
+        classes: Classes | None = None,
     ) -> Iterator[tuple[Any, str]]:
         """Give what workers find and on what host, by the order of tasks. Raises what they raise, `ExecutorError`."""
         files = {arm: [(path.name, path.read_bytes()) for path in paths] for arm, paths in (arms or {}).items()}
         job = to_bytes({"gate": self._described(), "arms": files})
         num_threads = self._config.qgate.num_threads
         for content in self._executor.map(job, map(to_bytes, tasks), num_threads):
-            result = _decoded(content, classes)
+            result = classes.decoded(content) if classes else from_bytes(content)
             if "error" in result:
                 raise _error_of(*result["error"])
             host, process = result["worker"]
@@ -190,28 +190,48 @@ def _check_read(
             )
 
 
-def _decoded(content: bytes, classes: Mapping[str, type] | None) -> Any:
-    try:
-        return from_bytes(content, classes)
-    except KeyError as error:
-        raise PluginError(
-            f"a worker's prediction or target holds {error}, which the first sample's do not; give the metric "
-            "`summary` and `merge`, so that predictions stay where they are made"
-        ) from None
-
-
 def _error_of(name: str, message: str, path: str | None, line: int | None) -> errors.QGateError:
     kind: Any = getattr(errors, name, PluginError)  # a plugin may have a subclass of its own
     error: errors.QGateError = kind(message, path=path, line=line)
     return error
 
 
-def _known_classes(inputs: Inputs) -> dict[str, type]:
-    """Give the dataclasses of which predictions and targets are made, by a prediction of the first sample."""
-    sample = read_sample(inputs.evaluation, 0)
-    with torch.inference_mode():
-        predictions = predict(inputs.loaded, {"float32": inputs.loaded.module}, sample)
-    return dataclasses_in([predictions["float32"], sample.target])
+class Classes:
+    """The dataclasses that workers' predictions and targets may be made of: those of this process's own.
+
+    Samples are predicted here, one after another, until all that a worker names is known. `metrics` want predictions.
+    """
+
+    def __init__(self, inputs: Inputs, metrics: Sequence[str]) -> None:
+        self._inputs = inputs
+        self._metrics = metrics
+        self._ahead = iter(range(len(inputs.evaluation)))
+        self._known: dict[str, type] = {}
+
+    def decoded(self, content: bytes) -> Any:
+        """Decode what a worker sent. Raises `PluginError` where it is made of what is not known."""
+        try:
+            return from_bytes(content, self._known)
+        except KeyError as error:
+            self._find(error.args[0])
+        return self.decoded(content)
+
+    def _find(self, name: str) -> None:
+        for index in self._ahead:
+            self._known |= self._classes_of(index)
+            if name in self._known:
+                return
+        said = " and ".join(f'"{metric}"' for metric in self._metrics)
+        raise PluginError(
+            f"a worker's prediction or target holds the dataclass {name}, which no target and no prediction of float32 "
+            f"does here; give the metric {said} `summary` and `merge`, so that predictions stay where they are made"
+        )
+
+    def _classes_of(self, index: int) -> dict[str, type]:
+        sample, loaded = read_sample(self._inputs.evaluation, index), self._inputs.loaded
+        with torch.inference_mode():
+            predictions = predict(loaded, {"float32": loaded.module}, sample)
+        return dataclasses_in([predictions["float32"], sample.target])
 
 
 def _update_from(kept: dict[str, list[Any]], metrics: Mapping[str, Iterable[Metric]]) -> None:

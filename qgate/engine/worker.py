@@ -27,6 +27,7 @@ from qgate.engine.quantize import available_backend, resolve
 from qgate.engine.reuse import Reuse
 from qgate.engine.shipping import load_shipped
 from qgate.engine.state import torch_state
+from qgate.engine.storable import dataclasses_in
 from qgate.engine.tuning.data import tuning_inputs
 from qgate.engine.tuning.trials import Trials, plain_trial
 from qgate.engine.wire import from_bytes, to_bytes
@@ -164,7 +165,7 @@ class Work:
         part = cast("Dataset", Part(inputs.evaluation, range(begin, end)))
         targets = evaluate(inputs.loaded, self._arms, part, watchers, Silent(), num_workers=1)
         summaries = {
-            arm: {name: metric.summary() for name, metric in each.items() if name} for arm, each in watchers.items()
+            arm: {name: _summary(metric) for name, metric in each.items() if name} for arm, each in watchers.items()
         }
         return {
             "read": self._hash(begin, end),
@@ -212,6 +213,17 @@ class Work:
             for name, content in files:
                 Path(folder, name).write_bytes(content)
             return load_shipped(Path(folder, files[0][0]), self.session.gate.registry)
+
+
+def _summary(metric: Any) -> Any:
+    """Give what a metric keeps. Raises `PluginError` where that does not come back on the driver as it is."""
+    summary = metric.summary()
+    for name in dataclasses_in(summary):
+        raise PluginError(
+            f'metric "{metric.name}": its summary holds the dataclass {name}; give numbers, strings, arrays of '
+            "numbers, and lists or dicts of these"
+        )
+    return summary
 
 
 class Gathering(Silent):
