@@ -127,7 +127,7 @@ def _model(name: str, model: ModelResult, room: _Room) -> Iterator[str]:
 
 
 def _side_by_side(comparison: Comparison, room: _Room) -> Iterator[str]:
-    yield _table_head(comparison.headings, names=1, last_left=True)
+    yield _table_head([*map(room.text, comparison.headings)], names=1, last_left=True)
     for *cells, status in comparison.rows:
         yield _line((*map(room.text, cells), status if status in {"passed", ""} else f"**{status}**"))
 
