@@ -195,6 +195,13 @@ def test_nobody_is_called_by_a_comment(text: str) -> None:
 
 
 @each_text
+def test_nothing_is_linked_by_a_comment(text: str) -> None:
+    # What GitHub makes links of: https://docs.github.com/en/get-started/writing-on-github, "Autolinked references and
+    # URLs", and https://github.github.com/gfm/#autolinks-extension-.
+    assert not re.search(r"gh-\d|\w://|www\.", markdown(in_pair(text)), re.IGNORECASE)
+
+
+@each_text
 def test_a_long_report_fits_a_comment(text: str) -> None:
     one = hostile_result(text)
     (model,) = one.models.values()
