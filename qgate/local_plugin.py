@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 FILE_NAME = "conftest.py"
+_PREFIX = "_qgate_conftest_"  # not "conftest" alone: pytest has one of that name
 
 
 def load_local_plugin(folder: Path) -> list[tuple[object, str]]:
@@ -32,8 +34,14 @@ def load_local_plugin(folder: Path) -> list[tuple[object, str]]:
         raise PluginError(f"cannot be imported: {type(error).__name__}: {error}", path=path) from error
 
 
+def stable_module_name(name: str) -> str:
+    """Give a module's name; that of a `conftest.py`, which pytest and qgate import by different ones, is "conftest"."""
+    inside = name.rpartition(".")[2]
+    return "conftest" if inside == "conftest" or inside.startswith(_PREFIX) else name
+
+
 def _import_file(path: Path) -> ModuleType:
-    name = f"_qgate_conftest_{abs(hash(path.resolve())):x}"  # not "conftest": pytest has one of that name
+    name = _PREFIX + hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
     spec = spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"no loader for {path}")

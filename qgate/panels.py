@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -12,6 +13,7 @@ Side = Literal["float32", "int8", "target"]
 State = Literal["both", "only float32", "only int8", "missed"]
 
 MEDIA_TYPES = ("image/jpeg", "image/png", "image/webp")
+_CORNERS = 4
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,10 @@ class Mark:
     def __post_init__(self) -> None:
         if self.side not in get_args(Side) or self.state not in get_args(State):
             raise ValueError(f"a mark of {self.side!r}, {self.state!r}")
+        if len(self.region) != _CORNERS or not all(math.isfinite(share) for share in self.region):
+            raise ValueError(f"a mark's region is {self.region!r}; expected left, top, right and bottom, as shares")
+        if not isinstance(self.group, str):
+            raise ValueError(f"a mark's group is {self.group!r}; expected a text")  # noqa: TRY004 - as said above
 
 
 @dataclass(frozen=True)
@@ -80,15 +86,29 @@ class Picture:
     def __post_init__(self) -> None:
         if self.media_type not in MEDIA_TYPES:
             raise ValueError(f"a picture of {self.media_type!r}; expected one of {', '.join(MEDIA_TYPES)}")
+        if not (isinstance(self.content, bytes) and self.content):
+            raise ValueError(f"the content of picture {self.name!r} is no bytes of a file")
+        if not (self.width > 0 and self.height > 0):
+            raise ValueError(f"picture {self.name!r} is {self.width} wide and {self.height} high; expected pixels")
+        _check_parts(self.marks, Mark)
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Pictures, the most telling first."""
+    """Pictures, the most telling first. Raises `ValueError`."""
 
     title: str
     about: str
     pictures: tuple[Picture, ...]
+
+    def __post_init__(self) -> None:
+        _check_parts(self.pictures, Picture)
+
+
+def _check_parts(parts: tuple[object, ...], kind: type) -> None:
+    for part in parts:
+        if not isinstance(part, kind):
+            raise ValueError(f"{part!r} is no {kind.__name__}")  # noqa: TRY004 - as the class says
 
 
 Panel = Curves | Gallery

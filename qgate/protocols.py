@@ -294,7 +294,7 @@ class Executor(Protocol):
     def __init__(self, options: Any) -> None: ...
 
     def map(self, job: bytes, tasks: Iterable[bytes], num_threads: int) -> Iterator[bytes]:
-        """Give `qgate.worker.perform(job, task)` for each task, in the order of the tasks.
+        """Give `qgate.engine.worker.perform(job, task)` for each task, in the order of the tasks.
 
         Each call of `perform` computes on `num_threads` threads. A task whose worker died may be given to another: it
         changes nothing. Take few tasks ahead of those whose results were asked for: results wait in memory. Raises

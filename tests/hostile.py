@@ -20,6 +20,7 @@ HOSTILE = (
     "\N{RIGHT-TO-LEFT OVERRIDE}drawkcab\N{LINE SEPARATOR}\N{NEXT LINE}\N{ZERO WIDTH NO-BREAK SPACE}",
     "\ud800 lone \udfff",
     "::error file=x,line=1::y %0A %25 , : ]]> --> <!-- ",
+    "GH-1 gh-2 https://github.com/o/r/issues/3 ftp://x.y/GH-4 www.x.y WWW.x.y mailto://a.b",
     "@everyone #1 $x$ $(id) ; rm -rf",
     "   leading and trailing   ",
     "- item\n1. item\n> quote\n---\n===",

@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageFolderOptions:
-    """`path` holds a folder for each class; without labels also a folder of images, or a `.txt` list of them."""
+    """`path` holds a folder for each class; without labels also a folder of images, or a `.txt` list of them.
+
+    Where the model names its classes, a folder whose sub-folders have none of their names may be one of images.
+    """
 
     path: Path
 
@@ -36,9 +39,9 @@ class ImageFolder(ImageDataset):
         """Find all images and the class of each. Raises `DataError`."""
         root = options.path
         folders = _class_folders(root)
-        if not folders:
-            if require_targets:
-                raise DataError("expected a folder that holds a folder of images for each class", path=root)
+        if require_targets and not folders:
+            raise DataError("expected a folder that holds a folder of images for each class", path=root)
+        if not (require_targets or _are_classes(folders, class_names)):
             images = list_images(root)
             return cls(images, [None] * len(images), class_names)
         _check_no_stray_image(root)
@@ -54,6 +57,11 @@ def _class_folders(root: Path) -> list[Path]:
     if not root.is_dir():
         return []
     return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _are_classes(folders: Sequence[Path], class_names: Sequence[str]) -> bool:
+    """Say whether folders that need not be classes are: one has a class's name, or there are no names to go by."""
+    return any(not class_names or folder.name in class_names for folder in folders)
 
 
 def _check_no_stray_image(root: Path) -> None:

@@ -61,6 +61,7 @@ class BoxMetric:
                 f"{sample_id}: metric {self.name!r} compares with {_full_name(self.target_type)}, "
                 f"the data set gives {type(target).__name__}; use another format of data or another metric"
             )
+        self._check_pair(sample_id, prediction, target)
         self._add(prediction, target)
 
     def summary(self) -> dict[str, Any]:
@@ -113,6 +114,9 @@ class BoxMetric:
                 f"{sample_id}: the model predicts class {prediction.classes.max()}, "
                 f"but has names for {len(self._class_names)} classes only"
             )
+
+    def _check_pair(self, sample_id: str, prediction: Any, target: Any) -> None:
+        """Raise `ModelError` where the two, each right by itself, cannot be compared."""
 
     def _forget(self) -> None:
         """Drop what was computed for fewer images."""

@@ -45,6 +45,7 @@ class RayExecutor:
     def map(self, job: bytes, tasks: Iterable[bytes], num_threads: int) -> Iterator[bytes]:
         """Give each task's result, in the order of the tasks. Raises `ExecutorError`."""
         ray = self._connected()
+        _check_size(ray, num_threads)
         remote = ray.remote(num_cpus=num_threads, max_retries=_RETRIES)(_perform)
         width = _AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)) // num_threads)
         shared, waiting, remaining = ray.put(job), deque[Any](), iter(tasks)
@@ -78,6 +79,16 @@ class RayExecutor:
                 f'executor "ray" cannot reach a cluster at "{self._address}" ({_brief(error)}); start one with '
                 '`ray start --head`, or say address = "local" in [qgate.executor]'
             ) from error
+
+
+def _check_size(ray: Any, num_threads: int) -> None:
+    """Raise `ExecutorError` where no node can run a task: Ray would wait for one without a word."""
+    greatest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    if num_threads > greatest:
+        raise ExecutorError(
+            f"a task takes {num_threads} CPUs, as [qgate] num_threads says, and no node of the Ray cluster has more "
+            f"than {greatest}; lower num_threads, or start nodes with more"
+        )
 
 
 def _perform(job: bytes, task: bytes) -> bytes:

@@ -97,6 +97,13 @@ def _check_masks(images: Sequence[ImageFile], masks: Sequence[Path]) -> None:
         image, mask = missing[0]
         others = f", nor have {len(missing) - 1} other images theirs" if len(missing) > 1 else ""
         raise DataError(f"has no mask{others}; expected {mask}", path=image.path)
+    first: dict[Path, ImageFile] = {}
+    for image, mask in zip(images, masks, strict=True):
+        other = first.setdefault(mask, image)
+        if other.path != image.path:
+            raise DataError(
+                f"images {other.id} and {image.id} would share one mask; give each image a name of its own", path=mask
+            )
 
 
 def read_indices(path: Path) -> NDArray[np.uint8]:

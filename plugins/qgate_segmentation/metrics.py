@@ -55,13 +55,17 @@ class MeanIoU:
             counts += list(others)
 
     def compute(self, weights: Floats, where: Mapping[str, str] | None = None) -> Floats:
-        """Compute the mean, or one class's IoU, for each row of `weights` (rows, images); NaN where undefined."""
-        intersection = weights @ self._table(self._intersections)
-        union = weights @ (self._table(self._predicted) + self._table(self._labelled)) - intersection
+        """Compute the mean, or one class's IoU, for each row of `weights` (rows, images); NaN where undefined.
+
+        One class's IoU is undefined where nothing is labelled as it.
+        """
+        intersection, labelled = weights @ self._table(self._intersections), weights @ self._table(self._labelled)
+        union = weights @ self._table(self._predicted) + labelled - intersection
         iou = np.full(union.shape, np.nan)
         np.divide(intersection, union, out=iou, where=union > 0)
         if where:
-            return iou[:, self._class_names.index(where["class"])]
+            index = self._class_names.index(where["class"])
+            return np.where(labelled[:, index] > 0, iou[:, index], np.nan)
         defined = np.isfinite(iou).sum(axis=1)
         mean = np.full(len(weights), np.nan)
         np.divide(np.nansum(iou, axis=1), defined, out=mean, where=defined > 0)

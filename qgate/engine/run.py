@@ -291,7 +291,7 @@ class Run:
         with self.clock.step("evaluate", len(inputs.evaluation)) as progress:
             if self.workers:
                 files = {arm: shipped_files(self._path(arm), self.registry) for arm in arms if arm != "float32"}
-                targets = self.workers.evaluate(inputs, files, metrics, progress)
+                targets = self.workers.evaluate(inputs, fingerprints, files, metrics, progress)
             else:
                 of_both = self.findings.watchers(inputs.loaded.class_names)
                 targets = self.reuse.evaluated(inputs, arms, metrics, recordings, progress, of_both)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from qgate.local_plugin import stable_module_name
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
@@ -149,5 +151,5 @@ _ARRAYS: dict[str, Callable[[Any, bytes], Any]] = {
 
 
 def class_name(kind: type) -> str:
-    """Give the name by which a dataclass is stored."""
-    return f"{kind.__module__}:{kind.__qualname__}"
+    """Give the name by which a dataclass is stored, the same in every process."""
+    return f"{stable_module_name(kind.__module__)}:{kind.__qualname__}"

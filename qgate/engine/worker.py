@@ -27,6 +27,7 @@ from qgate.engine.quantize import available_backend, resolve
 from qgate.engine.reuse import Reuse
 from qgate.engine.shipping import load_shipped
 from qgate.engine.state import torch_state
+from qgate.engine.storable import dataclasses_in
 from qgate.engine.tuning.data import tuning_inputs
 from qgate.engine.tuning.trials import Trials, plain_trial
 from qgate.engine.wire import from_bytes, to_bytes
@@ -149,7 +150,7 @@ class Work:
         return fingerprints(self.session.inputs.evaluation, range(begin, end))
 
     def _evaluate(self, begin: int, end: int, metrics: list[str]) -> dict[str, Any]:
-        """Run all arms over evaluation samples; give what metrics keep of them, and the digests of their targets.
+        """Run all arms over evaluation samples; give what metrics keep of them, what was read, and digests of targets.
 
         For a metric that cannot be merged, predictions and targets are given as they are.
         """
@@ -164,16 +165,21 @@ class Work:
         part = cast("Dataset", Part(inputs.evaluation, range(begin, end)))
         targets = evaluate(inputs.loaded, self._arms, part, watchers, Silent(), num_workers=1)
         summaries = {
-            arm: {name: metric.summary() for name, metric in each.items() if name} for arm, each in watchers.items()
+            arm: {name: _summary(metric) for name, metric in each.items() if name} for arm, each in watchers.items()
         }
-        return {"targets": targets, "summaries": summaries, "kept": {arm: kept[arm].samples for arm in kept}}
+        return {
+            "read": self._hash(begin, end),
+            "targets": targets,
+            "summaries": summaries,
+            "kept": {arm: kept[arm].samples for arm in kept},
+        }
 
-    def _calibrate(self, recipe: dict[str, Any], indices: list[int]) -> list[Statistics]:
-        """Give what the recipe's observers would learn from each of some calibration samples."""
+    def _calibrate(self, recipe: dict[str, Any], indices: list[int]) -> dict[str, Any]:
+        """Give what the recipe's observers would learn from each of some calibration samples, and what was read."""
         inputs, gathering = self.session.inputs, self._gathering(recipe)
         gathering.samples = []
         calibrate(gathering.graph, inputs.loaded, inputs.calibration, indices, gathering)
-        return gathering.samples
+        return {"read": fingerprints(inputs.calibration, indices), "statistics": gathering.samples}
 
     def _gathering(self, recipe: dict[str, Any]) -> Gathering:
         """Give the graph of a recipe; that of the last recipe is kept, for preparing it takes seconds."""
@@ -207,6 +213,17 @@ class Work:
             for name, content in files:
                 Path(folder, name).write_bytes(content)
             return load_shipped(Path(folder, files[0][0]), self.session.gate.registry)
+
+
+def _summary(metric: Any) -> Any:
+    """Give what a metric keeps. Raises `PluginError` where that does not come back on the driver as it is."""
+    summary = metric.summary()
+    for name in dataclasses_in(summary):
+        raise PluginError(
+            f'metric "{metric.name}": its summary holds the dataclass {name}; give numbers, strings, arrays of '
+            "numbers, and lists or dicts of these"
+        )
+    return summary
 
 
 class Gathering(Silent):

@@ -8,13 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
+from rich.text import Text
 
 from qgate.engine.noise import by_own_noise
 from qgate.reporting.explain import print_wrapped
+from qgate.reporting.tables import add_columns, new_table
+from qgate.reporting.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from rich.table import Table
 
     from qgate.engine.accuracy import AccuracyExplanation
     from qgate.quantization.sensitivity import LayerNoise
@@ -99,14 +103,12 @@ def _fitting_table(console: Console, explanation: AccuracyExplanation, layers: S
 
 def _table(explanation: AccuracyExplanation, layers: Sequence[LayerNoise], metrics: Sequence[str]) -> Table:
     worth = explanation.worth
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("layer (dB)", overflow="fold")
-    for heading in ("alone", "accumulated", *(f"{metric} if float" for metric in metrics)):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = new_table()
+    add_columns(table, "layer (dB)", "alone", "accumulated", *(f"{metric} if float" for metric in metrics))
     for layer in layers:
         kept = worth.kept_float.get(layer.layer, {})
         changes = [f"{kept[metric] - worth.int8[metric]:+.4f}" if kept else "" for metric in metrics]
-        table.add_row(layer.layer, f"{layer.alone.snr:.1f}", f"{layer.accumulated.snr:.1f}", *changes)
+        table.add_row(Text(printable(layer.layer)), f"{layer.alone.snr:.1f}", f"{layer.accumulated.snr:.1f}", *changes)
     return table
 
 

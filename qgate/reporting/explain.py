@@ -9,10 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.measure import Measurement
-from rich.table import Table
+from rich.text import Text
+
+from qgate.reporting.tables import add_columns, new_table
+from qgate.reporting.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from rich.table import Table
 
     from qgate.engine.explain import Explanation
     from qgate.quantization.operations import Kind
@@ -67,7 +72,9 @@ def as_text(name: str, explanation: Explanation, *, width: int = 80, every_layer
 
 def print_wrapped(console: Console, line: str) -> None:
     """Print a line, wrapped below itself between words."""
-    wrapped = textwrap.wrap(line, console.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    wrapped = textwrap.wrap(
+        printable(line), console.width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+    )
     console.print("\n".join(wrapped), soft_wrap=True, markup=False, highlight=False)
 
 
@@ -120,17 +127,16 @@ def _fitting_table(console: Console, explanation: Explanation, layers: list[Laye
 
 def _table(explanation: Explanation, layers: list[LayerTime], *, named: bool) -> Table:
     kinds = [kind for kind in _KINDS if _is_spent(explanation.profile, kind)]
-    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim")
-    table.add_column("layer (ms)", overflow="fold")
-    for heading in ("float32", "int8", "excess", *(_KINDS[kind][1] for kind in kinds)):
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = new_table()
+    add_columns(table, "layer (ms)", "float32", "int8", "excess", *(_KINDS[kind][1] for kind in kinds))
     if named:
         table.add_column("by", no_wrap=True)
     for layer in layers:
         spent = [_ms(layer.seconds(kind)) if layer.seconds(kind) else "" for kind in kinds]
         excess = f"{layer.excess(explanation.ratio) * 1e3:+.2f}"
         kernel = [", ".join(_kernels_of(layer))] if named else []
-        table.add_row(layer.layer, _ms(layer.float32), _ms(layer.int8), excess, *spent, *kernel)
+        cells = (layer.layer, _ms(layer.float32), _ms(layer.int8), excess, *spent, *kernel)
+        table.add_row(*(Text(printable(cell)) for cell in cells))
     return table
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import astuple, dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -40,6 +41,7 @@ _ESCAPES = str.maketrans(
         KEPT_TOGETHER: " ",
     }
 )
+_LINKED = re.compile(r"GH-|www|:(?=//)", re.IGNORECASE)  # GitHub makes links of GH-1, www.x.y and addresses
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _model(name: str, model: ModelResult, room: _Room) -> Iterator[str]:
 
 
 def _side_by_side(comparison: Comparison, room: _Room) -> Iterator[str]:
-    yield _table_head(comparison.headings, names=1, last_left=True)
+    yield _table_head([*map(room.text, comparison.headings)], names=1, last_left=True)
     for *cells, status in comparison.rows:
         yield _line((*map(room.text, cells), status if status in {"passed", ""} else f"**{status}**"))
 
@@ -202,4 +204,4 @@ def _line(cells: Sequence[str]) -> str:
 
 def _escape(text: str) -> str:
     """Give text that says itself: no markup, no cell's end, no entity, nobody called."""
-    return printable(text).translate(_ESCAPES)
+    return _LINKED.sub(r"\g<0><!-- -->", printable(text).translate(_ESCAPES))

@@ -15,6 +15,6 @@ if TYPE_CHECKING:
 def one_line(error: QGateError) -> str:
     """Give the error's line, its path as short as it can be."""
     if "://" in str(error.path):
-        return str(error)
+        return printable(str(error))
     path = error.path and shown(Path(error.path))
     return printable(str(type(error)(error.message, path=path, line=error.line)))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from qgate.reporting.comparison import Comparison
     from qgate.results import ModelResult
 
-__all__ = ["STYLES", "comparison_table", "forms_table", "layers_table", "losers_table", "new_table"]
+__all__ = ["STYLES", "add_columns", "comparison_table", "forms_table", "layers_table", "losers_table", "new_table"]
 
 STYLES = {
     **dict.fromkeys(("passed", "better"), "bold green"),
@@ -36,9 +36,9 @@ def new_table() -> Table:
 
 def add_columns(table: Table, name: str, *figures: str) -> None:
     """Add a column of names, which may be folded, and columns of figures, which may not."""
-    table.add_column(Text(name), overflow="fold")
+    table.add_column(Text(printable(name)), overflow="fold")
     for heading in figures:
-        table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column(Text(printable(heading)), justify="right", no_wrap=True)
 
 
 def comparison_table(comparison: Comparison) -> Table:

@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from qgate.engine.tuning.candidates import settings
 from qgate.engine.tuning.search import pareto_front
+from qgate.reporting.tables import add_columns
+from qgate.reporting.text import printable
 
 if TYPE_CHECKING:
     from qgate.config.model import QuantizationConfig
@@ -55,32 +58,34 @@ def as_text(name: str, tuned: Tuned, *, width: int = 80) -> str:
     stream = io.StringIO()
     console = Console(file=stream, width=width)
     compared = "distance of raw outputs from float32's, and " if _has_distances(tuned) else ""
-    console.print(
+    _print(
+        console,
         f"{name}: {len(tuned.attempts)} recipes on {tuned.num_samples} calibration samples held out, "
         f"{tuned.seconds / 60:.1f} min; {compared}{tuned.metric} with float32's predictions for targets",
-        highlight=False,
-        markup=False,
     )
     console.print()
     console.print(_table(tuned))
     for attempt in tuned.attempts:
         if attempt.trial.failure:
-            console.print(f"{attempt.label}: {attempt.trial.failure}", highlight=False, markup=False)
+            _print(console, f"{attempt.label}: {attempt.trial.failure}")
     for line in _foot(tuned):
-        console.print(line, highlight=False, markup=False)
+        _print(console, line)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _print(console: Console, line: str) -> None:
+    console.print(printable(line), highlight=False, markup=False)
 
 
 def _table(tuned: Tuned) -> Table:
     front = pareto_front(tuned.attempts)
     table = Table(box=None, pad_edge=False)
     table.add_column("")
-    table.add_column("recipe", overflow="fold")
-    for heading in (*(["distance"] if _has_distances(tuned) else []), tuned.metric, "speedup", "MB"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    figures = [*(["distance"] if _has_distances(tuned) else []), tuned.metric, "speedup", "MB"]
+    add_columns(table, "recipe", *figures)
     for attempt in sorted(tuned.attempts, key=lambda one: _order(one.trial), reverse=True):
         mark = "*" if attempt is tuned.best else "+" if attempt in front else ""
-        table.add_row(mark, attempt.label, *_cells(attempt.trial))
+        table.add_row(mark, Text(printable(attempt.label)), *_cells(attempt.trial))
     return table
 
 

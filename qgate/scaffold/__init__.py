@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import os
 import re
 import shutil
@@ -57,11 +59,13 @@ KINDS = {
 def write_plugin(name: str, kind: str, parent: Path, registry: Registry) -> Path:
     """Write the package `qgate-NAME` below `parent`, all of it or nothing, and give its folder.
 
-    Raises `PluginError` where the name is none, or is taken by a folder, a module, a plugin or another of its kind.
+    Raises `PluginError` where the name is none, is taken by a folder, a module, a plugin or another of its kind, or
+    would hide what the package's own code needs.
     """
     _check_name(name)
     folder, word = parent / f"qgate-{name.replace('_', '-')}", name.replace("-", "_")
     _check_free(folder, word, kind, registry)
+    _check_class(word, kind)
     try:
         temporary = Path(tempfile.mkdtemp(dir=parent, prefix=f".{folder.name}."))
     except OSError as error:
@@ -97,6 +101,28 @@ def _check_free(folder: Path, word: str, kind: str, registry: Registry) -> None:
         raise PluginError(f'"{word}" is a {kind} of plugin "{registered.plugin_of(word)}"; choose another name')
 
 
+def _check_class(word: str, kind: str) -> None:
+    """Raise `PluginError` where the plugin's class cannot have its name, or would hide what its file uses."""
+    name = _class_name(word)
+    if hasattr(builtins, name) or name in _imported(kind):
+        raise PluginError(
+            f'"{word}" would name a class {name}, as Python or what its file imports does; choose another'
+        )
+
+
+def _imported(kind: str) -> set[str]:
+    """Give the names that the files of a kind import."""
+    values = _values("qgate-any-plugin", "any_plugin", kind)
+    texts = [_filled(f"{file}.py.tmpl", values) for file in (kind, f"test_{kind}")]
+    nodes = [node for text in texts for node in ast.walk(ast.parse(text))]
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    return {alias.asname or alias.name for node in imports for alias in node.names}
+
+
+def _class_name(word: str) -> str:
+    return "".join(part.capitalize() for part in word.split("_"))
+
+
 def _unwritable(folder: Path, error: OSError) -> PluginError:
     return PluginError(f"cannot be written: {error.strerror or error}; go to a folder that can be", path=folder)
 
@@ -108,7 +134,7 @@ def _values(distribution: str, word: str, kind: str) -> dict[str, str]:
         "name": word,
         "package": f"qgate_{word}",
         "distribution": distribution,
-        "class_name": "".join(part.capitalize() for part in word.split("_")),
+        "class_name": _class_name(word),
         "kind": kind,
         "protocol": described.protocol,
         "protocol_module": described.module,
@@ -120,8 +146,11 @@ def _write(folder: Path, values: dict[str, str]) -> None:
     for path, template in _files(values["package"], values["name"], values["kind"]):
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
-        text = (_TEMPLATES / template).read_text(encoding="utf-8") if template else ""
-        file.write_text(Template(text).substitute(values), encoding="utf-8")
+        file.write_text(_filled(template, values) if template else "", encoding="utf-8")
+
+
+def _filled(template: str, values: dict[str, str]) -> str:
+    return Template((_TEMPLATES / template).read_text(encoding="utf-8")).substitute(values)
 
 
 def _files(package: str, name: str, kind: str) -> Iterator[tuple[str, str]]:

@@ -98,10 +98,11 @@ class DatasetConformance(Conformance):
     @rule
     def test_fingerprints_are_of_the_content(self, opened: Any) -> None:
         """Samples of other content have other fingerprints, those of equal content equal ones."""
-        indices = range(len(opened))
         by_content: dict[str, set[str]] = {}
-        for index in indices:
+        for index in range(len(opened)):
             by_content.setdefault(digest(opened.sample(index).input), set()).add(opened.fingerprint(index))
+        for names in by_content.values():
+            expect(len(names) == 1, "one fingerprint for equal contents", f"{len(names)}: {sorted(names)}")
         fingerprints = {name for names in by_content.values() for name in names}
         expected = f"a fingerprint for each of {len(by_content)} contents"
         expect(len(fingerprints) == len(by_content), expected, f"{len(fingerprints)}: {sorted(fingerprints)}")

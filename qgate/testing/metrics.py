@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import pytest
 
 from qgate.engine.digest import digest
+from qgate.engine.evaluate import is_mergeable
+from qgate.engine.wire import from_bytes, to_bytes
 from qgate.testing.conformance import Conformance, expect, rule
 
 if TYPE_CHECKING:
@@ -160,6 +163,26 @@ class MetricConformance(Conformance):
             value, support = metric.compute(np.ones((1, len(self.samples()))), where)[0], metric.support(where)
             expected = f"{'a finite value' if support else 'NaN'} for a support of {support}{_of(where)}"
             expect(np.isfinite(value) if support else np.isnan(value), expected, value)
+
+    @rule
+    def test_merged_shards_are_the_whole(self) -> None:
+        """Shards that are merged give what all samples give, to the last bit."""
+        if not is_mergeable(self.metric):
+            pytest.skip("it has no summary and merge")
+        whole, rows, shards = self.filled(), self.rows(0, 3), ([0], range(1, 3), range(3, len(self.samples())))
+        summaries = [from_bytes(to_bytes(self._mergeable(shard).summary())) for shard in shards]
+        behind_its_own, merged = self._mergeable(shards[0]), self._mergeable([])
+        for metric, others in ((behind_its_own, summaries[1:]), (merged, summaries)):
+            for summary in others:
+                metric.merge(summary)
+            for where in _places(whole):
+                values, expected = metric.compute(rows.copy(), where), whole.compute(rows.copy(), where)
+                expect(np.array_equal(values, expected, equal_nan=True), f"{expected}{_of(where)}", values)
+                support = metric.support(where)
+                expect(support == whole.support(where), f"a support of {whole.support(where)}{_of(where)}", support)
+
+    def _mergeable(self, indices: Iterable[int]) -> Any:
+        return self.filled(indices)
 
     def _expect_recomputed(self, least: int, bound: int) -> None:
         """Expect that random weights from `least` to below `bound` give what repeated samples would."""

@@ -134,6 +134,32 @@ def test_a_name_that_cannot_be(qgate: Qgate, tmp_path: Path, name: str, message:
     assert names_in(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "class_name"),
+    [
+        ("metric", "none", "None"),
+        ("metric", "true", "True"),
+        ("loader", "exception", "Exception"),
+        ("dataset", "sample", "Sample"),
+        ("metric", "mapping", "Mapping"),
+        ("loader", "path", "Path"),
+        ("reporter", "project", "Project"),
+    ],
+)
+def test_a_name_whose_class_would_hide_another(
+    qgate: Qgate, tmp_path: Path, kind: str, name: str, class_name: str
+) -> None:
+    assert qgate("plugins", "new", name, "--kind", kind).error == (
+        f'"{name}" would name a class {class_name}, as Python or what its file imports does; choose another'
+    )
+    assert names_in(tmp_path) == []
+
+
+def test_a_class_that_clashes_in_another_kinds_file_only_can_be(qgate: Qgate) -> None:
+    assert qgate("plugins", "new", "data-error", "--kind", "dataset").code == 4
+    assert qgate("plugins", "new", "data-error", "--kind", "calibrator").code == 0
+
+
 def test_a_name_is_taken_only_among_its_kind(qgate: Qgate) -> None:
     assert qgate("plugins", "new", "map", "--kind", "reporter").code == 0
 

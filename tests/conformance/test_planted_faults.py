@@ -37,7 +37,7 @@ def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Outcomes:
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_there_is_a_fault_for_every_rule(kind: ModuleType) -> None:
     rules = [name for name in dir(kind.Suite) if name.startswith("test_")]
-    assert sorted(kind.FAULTS.values()) == sorted(rules)
+    assert set(kind.FAULTS.values()) == set(rules)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sharded_project import BACKWARDS, Sharded
+from sharded_project import BACKWARDS, FACTORY, PLUGIN, Sharded
 
 from qgate.config.model import ObserverConfig
 from qgate.details import read_details
@@ -97,6 +98,63 @@ def test_a_worker_of_another_instruction_set_is_refused(project: Sharded) -> Non
 
     assert "would not compute what the driver does: its isa is [" in message
     assert "not ['avx1024']; give all machines the same processor" in message
+
+
+@pytest.mark.parametrize(
+    ("stale", "sample"),
+    [("evaluate stale-2-70", "70"), ("hash stale-2", "0"), ("calibrate stale-1", r"\d+")],
+)
+def test_a_worker_with_other_data_is_refused(project: Sharded, stale: str, sample: str) -> None:
+    (message,) = messages(project, BACKWARDS + f'stale = "{stale}"\n')
+
+    said = f'the worker on .* read another content of sample ".*{sample}" .*; give all machines the same data'
+    assert re.search(said, message), message
+
+
+WITH_PARTS = FACTORY.replace(
+    "    values: np.ndarray\n", "    values: np.ndarray\n    parts: list\n\n\n@dataclass\nclass Part:\n    x: int\n"
+)
+
+
+def test_predictions_of_what_the_first_has_none_of_reach_a_metric_that_keeps_them(project: Sharded) -> None:
+    some = "Scores(output.numpy()[0], [Part(1)] if output.std() > 0.18 else [])"  # of samples 9, 11, 13, ..
+    project.write("sharded.py", WITH_PARTS.replace("Scores(output.numpy()[0])", some))
+    local = project.outcome()
+
+    assert project.outcome(BACKWARDS) == local
+
+
+def test_a_dataclass_that_only_a_worker_makes_is_named_with_the_metric(project: Sharded) -> None:
+    some = "Scores(output.numpy()[0], [Part(1)] if (HERE / 'at-work').exists() else [])"
+    project.write("sharded.py", WITH_PARTS.replace("Scores(output.numpy()[0])", some))
+
+    (message,) = messages(project, BACKWARDS + 'stale = "evaluate at-work"\n')
+
+    assert "a worker's prediction or target holds the dataclass sharded:Part, which no target and no" in message
+    assert 'give the metric "rank" `summary` and `merge`' in message
+
+
+def test_a_summary_that_holds_a_dataclass_is_named(project: Sharded) -> None:
+    summarized = """
+    def summary(self):
+        return [seen for _, seen, _ in self.seen]
+
+    def merge(self, summary):
+        pass
+"""
+    project.write(
+        "conftest.py", PLUGIN.replace('name, unit, higher_is_better = "rank", "", False\n', RANK + summarized)
+    )
+
+    (message,) = messages(project, BACKWARDS)
+
+    assert message.endswith(
+        'metric "rank": its summary holds the dataclass sharded:Scores; give numbers, strings, arrays of numbers, and '
+        "lists or dicts of these"
+    )
+
+
+RANK = 'name, unit, higher_is_better = "rank", "", False\n'
 
 
 def test_recipes_fare_with_workers_as_they_do_here(project: Sharded, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,17 @@ def test_two_workers_give_what_this_process_gives(project: Sharded, local: dict[
     assert any(note.startswith('executor "ray": 2 processes on ') for note in project.run(RAY).notes)
 
 
+def test_a_task_that_no_node_has_room_for_is_refused(project: Sharded) -> None:
+    verdicts = project.run("num_threads = 3\n" + RAY).verdicts
+
+    assert {verdict.status for verdict in verdicts} == {"error"}
+    assert all(
+        "a task takes 3 CPUs, as [qgate] num_threads says, and no node of the Ray cluster has more than 2; lower"
+        in said
+        for said in (verdict.message for verdict in verdicts)
+    )
+
+
 def test_a_killed_worker_costs_nothing_but_its_shard(project: Sharded, local: dict[str, Any]) -> None:
     project.write("die-2-50", "1")  # hashed, then dead while it is evaluated
 

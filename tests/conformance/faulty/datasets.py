@@ -108,6 +108,13 @@ class FingerprintsOfNames(Lines):
         return self.sample_id(index)
 
 
+class FingerprintsOfPlaces(Lines):
+    """As many fingerprints as contents: "luck" has two, "idea" and "hair" share one."""
+
+    def fingerprint(self, index):
+        return f"place {min(index, 3)}"
+
+
 class ManyErrors(Lines):
     @classmethod
     def open(cls, options, **others):
@@ -124,5 +131,6 @@ FAULTS = {
     TurnsRound: "test_opening_repeats",
     ListsStrata: "test_strata_are_words",
     FingerprintsOfNames: "test_fingerprints_are_of_the_content",
+    FingerprintsOfPlaces: "test_fingerprints_are_of_the_content",
     ManyErrors: "test_errors_are_one_line",
 }

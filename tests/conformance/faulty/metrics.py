@@ -41,6 +41,13 @@ class Recall:
     def support(self, where=None):
         return int(self.inside(where).sum())
 
+    def summary(self):
+        return [self.found, self.targets]
+
+    def merge(self, summary):
+        self.found += summary[0]
+        self.targets += summary[1]
+
     def inside(self, where):
         return np.array([not where or where["class"] == target for target in self.targets], dtype=bool)
 
@@ -134,6 +141,12 @@ class RestsOnTheWhole(Recall):
         return super().support()
 
 
+class MergesInFront(Recall):
+    def merge(self, summary):
+        self.found = summary[0] + self.found
+        self.targets = summary[1] + self.targets
+
+
 FAULTS = {
     WithoutUnit: "test_it_says_what_it_is",
     Constant: "test_the_samples_can_tell",
@@ -149,4 +162,5 @@ FAULTS = {
     NamesASliceTwice: "test_slices_are_words",
     RestsOnMoreThanThereIs: "test_a_slice_is_a_part",
     RestsOnTheWhole: "test_a_value_rests_on_something",
+    MergesInFront: "test_merged_shards_are_the_whole",
 }

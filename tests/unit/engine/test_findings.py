@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -117,6 +118,40 @@ def test_a_plugin_that_fails_fails_no_limit(kind: type, said: str, folder: Folde
 
     assert re.match(said, details.missing["panels"])
     assert details.missing["times"] == "timing was switched off for this run"
+
+
+MARK = Mark((0, 0, 1, 1), "any", "int8", "both")
+PICTURE = Picture("a", "", b"x", "image/png", 1, 1, (MARK,))
+
+
+@pytest.mark.parametrize(
+    ("whole", "changes", "said"),
+    [
+        (MARK, {"region": (0, 0, 1)}, r"region is \(0, 0, 1\); expected left, top, right and bottom"),
+        (MARK, {"region": (0, 0, 1, float("nan"))}, r"region is \(0, 0, 1, nan\)"),
+        (MARK, {"group": 3}, "group is 3; expected a text"),
+        (PICTURE, {"height": 0}, "picture 'a' is 1 wide and 0 high"),
+        (PICTURE, {"content": "text"}, "content of picture 'a' is no bytes"),
+        (PICTURE, {"marks": (PICTURE,)}, "is no Mark"),
+        (Gallery("", "", ()), {"pictures": (MARK,)}, "is no Picture"),
+    ],
+)
+def test_what_a_page_cannot_show_fails_where_it_is_made(whole: Any, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        replace(whole, **changes)
+
+
+def test_a_plugin_whose_mark_cannot_be_shown_costs_its_own_panels_only(folder: Folder) -> None:
+    class Cornerless(Scores):
+        name = "cornerless"
+
+        def panels(self, read: Callable[[int], Sample]) -> Iterator[Any]:
+            yield Gallery("", "", (replace(PICTURE, marks=(replace(MARK, region=(0, 0, 1)),)),))
+
+    _, details = run(folder, Cornerless, Scores)
+
+    assert [type(panel) for panel in details.panels] == [Curves, Gallery]
+    assert 'panels "cornerless" failed: ValueError: a mark\'s region is (0, 0, 1)' in details.missing["panels"]
 
 
 def test_a_run_that_breaks_off_keeps_what_it_had_and_says_why_not_more(folder: Folder) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
+import subprocess
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +17,8 @@ import pytest
 import torch
 
 from qgate.engine.storable import Packer, UnstorableError, dataclasses_in, unpack
+from qgate.engine.wire import from_bytes
+from qgate.local_plugin import load_local_plugin
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,40 @@ def test_an_array_that_comes_back_can_be_written_to() -> None:
     first += 1
 
     assert second.tolist() == [0, 0]
+
+
+CONFTEST = """
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Box:
+    side: int
+"""
+STORE = """
+import sys
+from pathlib import Path
+from qgate.engine.wire import to_bytes
+from qgate.local_plugin import load_local_plugin
+
+((plugin, _),) = load_local_plugin(Path(sys.argv[1]))
+sys.stdout.buffer.write(to_bytes(plugin.Box(3)))
+"""
+
+
+def test_a_dataclass_of_a_conftest_is_known_to_another_process_and_to_pytest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "conftest.py").write_text(CONFTEST)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    stored = subprocess.run([sys.executable, "-c", STORE, tmp_path], capture_output=True, check=True).stdout
+    ((plugin, _),) = load_local_plugin(tmp_path)
+    spec = importlib.util.spec_from_file_location("conftest", tmp_path / "conftest.py")
+    of_pytest = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "conftest", of_pytest)
+    spec.loader.exec_module(of_pytest)
+
+    for box in (plugin.Box, of_pytest.Box):
+        assert from_bytes(stored, dataclasses_in(box(0))) == box(3)
 
 
 with_more = Found(1)

@@ -62,6 +62,23 @@ def test_calibration_data_needs_no_labels(root: Path, tmp_path: Path) -> None:
         assert [data.sample(index).target for index in range(len(data))] == [None] * count
 
 
+def test_calibration_data_without_labels_may_lie_in_folders_of_any_name(tmp_path: Path) -> None:
+    for name in ("2024-01/1.png", "2024-02/2.png", "3.png"):
+        write_image(tmp_path / "cal" / name)
+    data = opened(tmp_path / "cal", require_targets=False)
+    assert [data.sample_id(index) for index in range(3)] == ["2024-01/1.png", "2024-02/2.png", "3.png"]
+    assert [data.sample(index).target for index in range(3)] == [None] * 3
+    with pytest.raises(DataError, match="beside the class folders"):
+        opened(tmp_path / "cal")
+
+
+def test_calibration_data_in_class_folders_is_labelled(root: Path) -> None:
+    assert labels_of(opened(root, require_targets=False)) == labels_of(opened(root))
+    (root / "owl").rename(root / "owls")
+    with pytest.raises(DataError, match=r'val/owls: is no class of the model; did you mean "owl"'):
+        opened(root, require_targets=False)
+
+
 def test_an_image_that_is_damaged_is_named_when_it_is_read(root: Path) -> None:
     good = (root / "cat" / "1.png").read_bytes()
     (root / "cat" / "1.png").write_bytes(good[: len(good) // 2] + bytes(len(good) // 2))

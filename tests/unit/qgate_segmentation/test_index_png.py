@@ -62,6 +62,19 @@ def test_a_list_of_images_has_masks_by_their_names(root: Path) -> None:
     assert data.sample(0).target.labels.shape == (2, 3)
 
 
+def test_images_that_would_share_a_mask_are_named(root: Path) -> None:
+    write(root / "images/other/a.jpg", np.zeros((2, 3, 3), np.uint8))
+    (root / "val.txt").write_text("images/a.jpg\nimages/other/a.jpg\n")
+    with pytest.raises(
+        DataError, match=r"masks/a\.png: images images/a.jpg and images/other/a.jpg would share one mask"
+    ):
+        opened(root, images="val.txt")
+    write(root / "images/more/b.png", np.zeros((2, 3, 3), np.uint8))
+    write(root / "masks/other/a.png", LABELS)
+    with pytest.raises(DataError, match=r"masks/more/b\.png: images more/b.jpg and more/b.png would share one mask"):
+        opened(root)
+
+
 def test_calibration_needs_no_masks(root: Path) -> None:
     data = opened(root, masks=None, require_targets=False)
     assert [data.sample(index).target for index in range(2)] == [None, None]

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from mask_reference import Image, coco_mask_evaluation, random_images
+from mask_reference import WIDTH, Image, coco_mask_evaluation, random_images
 
 from qgate.engine.storable import Packer, dataclasses_in, unpack
 from qgate.engine.wire import from_bytes, to_bytes
@@ -9,7 +9,7 @@ from qgate.plugins import load_registry
 from qgate_detection.boxes import Detections
 from qgate_detection.metrics import MeanAveragePrecision, MeanIoU
 from qgate_segmentation.mask_metrics import MaskAveragePrecision, MaskAveragePrecision50
-from qgate_segmentation.masks import InstanceDetections, InstanceTargets
+from qgate_segmentation.masks import InstanceDetections, InstanceTargets, Masks
 
 CLASSES = ("cat", "cow", "cup")
 NUM_IMAGES = 12
@@ -99,6 +99,18 @@ def test_boxes_without_masks_are_refused() -> None:
         DataError, match=r"x: metric 'mask_map' compares with .*InstanceTargets, the data set gives None"
     ):
         metric.update("x", found, None)
+
+
+def test_masks_of_another_size_than_the_labels_are_refused() -> None:
+    found, targets = random_images(9, 1, len(CLASSES))[0]
+    squared = InstanceDetections(
+        found.boxes, found.scores, found.classes, masks=Masks(WIDTH, WIDTH, found.masks.counts)
+    )
+    for metric in (MaskAveragePrecision(CLASSES), MaskAveragePrecision50(CLASSES)):
+        with pytest.raises(
+            ModelError, match=r"x: the predicted masks are of .* \(160, 160\) .* \(120, 160\).*original image's size"
+        ):
+            metric.update("x", squared, targets)
 
 
 def test_as_many_masks_as_boxes() -> None:

@@ -85,6 +85,8 @@ def test_a_class_that_is_nowhere_is_left_out_and_one_that_is_only_predicted_is_n
     metric = filled([(guessed, labels)])
     assert metric.compute(np.ones((1, 1))) == pytest.approx([(1 / 2 + 1 + 0) / 3])
     assert np.isnan(metric.compute(np.ones((1, 1)), {"class": "tree"})).all()
+    assert np.isnan(metric.compute(np.ones((1, 1)), {"class": CLASSES[2]})).all(), "it rests on no label"
+    assert metric.support({"class": CLASSES[2]}) == 0
 
 
 def test_what_rests_on_nothing_is_nan() -> None:

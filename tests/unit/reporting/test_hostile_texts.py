@@ -13,16 +13,27 @@ from hostile import HOSTILE, hostile_result
 from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
+from qgate.config.model import Place, QuantizationConfig
+from qgate.engine.accuracy import AccuracyExplanation, Worth
 from qgate.engine.changes import compare
+from qgate.engine.explain import Explanation
+from qgate.engine.tuning.search import Attempt, Tuned
+from qgate.engine.tuning.trials import Figure, Trial
 from qgate.history import History
+from qgate.quantization.operations import Operation
+from qgate.quantization.profile import LayerTime, NodeTime, Profile
+from qgate.quantization.sensitivity import LayerNoise, Power
+from qgate.reporting.accuracy import as_text as accuracy_as_text
 from qgate.reporting.changes import as_text as changes_as_text
 from qgate.reporting.console import render
+from qgate.reporting.explain import as_text as explain_as_text
 from qgate.reporting.github import annotation_lines
 from qgate.reporting.gitlab import GitlabReporter
 from qgate.reporting.history import as_text as history_as_text
 from qgate.reporting.junit import properties, run_properties
 from qgate.reporting.markdown import MAX_CHARACTERS, markdown
 from qgate.reporting.text import printable
+from qgate.reporting.tune import as_text as tune_as_text
 from qgate.results import load_results
 
 if TYPE_CHECKING:
@@ -32,6 +43,35 @@ if TYPE_CHECKING:
     from markdown_it.token import Token
 
     from qgate.results import Result
+
+
+def in_pair(text: str) -> Result:
+    """Give a result whose two models are shown side by side."""
+    result = hostile_result(text)
+    return hostile_result(text, models={**result.models, f"{text} too": next(iter(result.models.values()))})
+
+
+def explained(text: str) -> str:
+    node = NodeTime(text, Operation(text, "kernel", text), 0.001, text)
+    profile = Profile((LayerTime(text, 0.002, (node,)),), 0.002, 0.001, 0.001, 3)
+    return explain_as_text(text, Explanation(text, text, 1, 1.0, False, {text: 1}, profile), width=2000)
+
+
+def explained_accuracy(text: str) -> str:
+    values = {text: 0.5}
+    worth = Worth(text, values, values, {text: values})
+    layers = (LayerNoise(text, Power(), Power()),)
+    return accuracy_as_text(text, AccuracyExplanation(text, text, 1, 0.1, layers, worth), width=2000)
+
+
+def tuned(text: str) -> str:
+    recipe = QuantizationConfig(Place(None, None))
+    attempts = [
+        Attempt(text, Trial(recipe, Figure(text, 0.5, "", 1, True), bytes=1)),
+        Attempt(text, Trial(recipe, failure=text)),
+    ]
+    return tune_as_text(text, Tuned(text, attempts, attempts[0], 0, 1, 1.0), width=2000)
+
 
 each_text = pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 
@@ -56,6 +96,28 @@ def test_nothing_but_colour_reaches_the_terminal(text: str, show: Callable[..., 
     assert SGR.sub("", coloured).split() == plain.split()
     plain.encode()
     assert show(hostile_result(text), width=120, color=False, encoding="ascii").isascii()
+
+
+@each_text
+@pytest.mark.parametrize("show", [explained, explained_accuracy, tuned])
+def test_what_is_explained_has_no_markup_and_nothing_that_cannot_be_seen(text: str, show: Callable[[str], str]) -> None:
+    shown = show(text)
+
+    assert all(char.isprintable() for char in shown.replace("\n", ""))
+    assert "".join(printable(text).split()) in "".join(shown.split())
+
+
+@each_text
+def test_models_side_by_side_have_metrics_whose_names_say_themselves(text: str) -> None:
+    shown = render(in_pair(text), width=2000)
+    tokens = MarkdownIt("commonmark", {"html": True}).enable("table").parse(markdown(in_pair(text)))
+
+    assert all(char.isprintable() for char in shown.replace("\n", ""))
+    metric = " ".join(printable(text or "map").split())
+    assert f"{metric} time speedup verdict".strip() in [" ".join(line.split()) for line in shown.splitlines()]
+    _, heading, *others = (" ".join(cell.split()) for cell in next(rows_of(tokens)))
+    assert heading == metric or (heading.endswith("...") and metric.startswith(heading[:-3]))  # no room for all
+    assert others == ["time", "speedup", "verdict"]
 
 
 @each_text
@@ -130,6 +192,13 @@ def test_markdown_says_the_text_and_has_no_markup_but_its_own(text: str) -> None
 @each_text
 def test_nobody_is_called_by_a_comment(text: str) -> None:
     assert not re.search(r"[@#]\w", markdown(hostile_result(text)))
+
+
+@each_text
+def test_nothing_is_linked_by_a_comment(text: str) -> None:
+    # What GitHub makes links of: https://docs.github.com/en/get-started/writing-on-github, "Autolinked references and
+    # URLs", and https://github.github.com/gfm/#autolinks-extension-.
+    assert not re.search(r"gh-\d|\w://|www\.", markdown(in_pair(text)), re.IGNORECASE)
 
 
 @each_text
