@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qgate import errors
 from qgate.config.recipe import plain_recipe
 from qgate.engine.calibrate import calibrate
 from qgate.engine.evaluate import compares_with_float32, is_mergeable, predict, read_sample, update_metric
 from qgate.engine.storable import dataclasses_in
-from qgate.engine.wire import from_bytes, to_bytes
+from qgate.engine.wire import error_of, from_bytes, to_bytes
 from qgate.errors import PluginError
 from qgate.quantization.ranges import needing_values, take_statistics
 
@@ -144,7 +143,7 @@ class Workers:
         for content in self._executor.map(job, map(to_bytes, tasks), num_threads):
             result = _decoded(content, classes)
             if "error" in result:
-                raise _error_of(*result["error"])
+                raise error_of(*result["error"])
             host, process = result["worker"]
             self._seen[host, process] = None
             yield result["value"]
@@ -173,12 +172,6 @@ def _decoded(content: bytes, classes: Mapping[str, type] | None) -> Any:
             f"a worker's prediction or target holds {error}, which the first sample's do not; give the metric "
             "`summary` and `merge`, so that predictions stay where they are made"
         ) from None
-
-
-def _error_of(name: str, message: str, path: str | None, line: int | None) -> errors.QGateError:
-    kind: Any = getattr(errors, name, PluginError)  # a plugin may have a subclass of its own
-    error: errors.QGateError = kind(message, path=path, line=line)
-    return error
 
 
 def _known_classes(inputs: Inputs) -> dict[str, type]:
