@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from qgate.engine.evaluate import brief, naming, read_sample
-from qgate.engine.overlap import fingerprints
 from qgate.errors import DataError, ModelError, QGateError
 
 if TYPE_CHECKING:
@@ -43,17 +42,17 @@ class Division:
     left_out: int
 
 
-def divide_training(dataset: Dataset, judged: Iterable[str], share: float, seed: int, place: Place) -> Division:
-    """Divide training data at random; samples that judge (`judged`, their fingerprints) are in neither part.
+def divide_training(samples: Sequence[str], judged: Iterable[str], share: float, seed: int, place: Place) -> Division:
+    """Divide training data at random; samples that judge are in neither part. Both are given by their fingerprints.
 
     Raises `DataError` where there are not two samples left.
     """
-    drawn = np.random.default_rng(seed).permutation(len(dataset)).tolist()
+    drawn = np.random.default_rng(seed).permutation(len(samples)).tolist()
     known = set(judged)
-    kept = [index for index in drawn if fingerprints(dataset, [index])[0] not in known]
+    kept = [index for index in drawn if samples[index] not in known]
     if len(kept) < 2:  # noqa: PLR2004  # one to learn from, one to validate with
         raise DataError(
-            f"of {len(dataset)} training samples {len(dataset) - len(kept)} are evaluation samples, by content; "
+            f"of {len(samples)} training samples {len(samples) - len(kept)} are evaluation samples, by content; "
             "training needs two others at least",
             path=place.path,
             line=place.line,
