@@ -120,7 +120,7 @@ class Gate:
             resolve(model, self.registry, available_backend(model, self.registry))
             inputs = self._open(model)
             if model.quantization.approach == "qat":
-                check_trainable(model, inputs)
+                check_trainable(model, inputs, self.processes)
             self._preflight_seconds[model.name] = time.perf_counter() - begin
 
     def run(self, name: str, progress: Progress | None = None, *, timing: bool = True) -> ModelResult:

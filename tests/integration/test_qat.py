@@ -87,6 +87,16 @@ def nothing():
     return []
 
 
+def one():
+    return drawn(1, 1)
+
+
+def frozen():
+    loaded = model()
+    loaded.module.requires_grad_(False)
+    return loaded
+
+
 def failing(student, teacher):
     if os.environ["RANK"] == "1" and student.requires_grad:
         raise OSError("a disk is gone")
@@ -348,6 +358,18 @@ MISTAKES = {
         ('approach = "qat"', 'approach = "qat"\nweight_rounding = "gptq"'),
         'qgate.toml:16: [models.toy.quantization] weight_rounding is for approach = "ptq": training does its work; '
         "remove it",
+    ),
+    "one sample": (
+        ('train = { factory = "outlying:train" }', 'train = { factory = "outlying:one" }'),
+        "qgate.toml:12: of 1 training samples 0 are evaluation samples, by content; training needs 2 others at least",
+    ),
+    "feature maps": (
+        ("epochs = 6", 'feature_maps = ["secondd"]'),
+        'qgate.toml:19: feature_maps pattern "secondd" matches no module; the nearest module name is "second"',
+    ),
+    "frozen": (
+        ("outlying:model", "outlying:frozen"),
+        'qgate.toml:19: the model has no parameter that could be trained; quantize it with approach = "ptq"',
     ),
     "cuda": (
         ("epochs = 6", 'device = "cuda"'),

@@ -20,7 +20,7 @@ from qgate.engine.progress import Silent
 from qgate.engine.quantize import Plan
 from qgate.engine.storable import Packer, unpack
 from qgate.engine.training.checkpoint import packed_state, unpacked_state
-from qgate.engine.training.data import Batches, Division, divide_training
+from qgate.engine.training.data import Batches, Division, check_count, divide_training
 from qgate.engine.training.loop import Training
 from qgate.engine.training.objective import Objective
 from qgate.engine.training.processes import Processes
@@ -35,7 +35,7 @@ from qgate.quantization.teacher import Teacher
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from qgate.config.model import ModelConfig
+    from qgate.config.model import ModelConfig, Place
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress, StepClock
     from qgate.engine.quantize import Calibration
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     Biases = Mapping[str, torch.Tensor]
 
 __all__ = ["Lesson", "Trained", "check_trainable", "help_training", "train_by"]
+
+_NOTHING_TO_TRAIN = 'the model has no parameter that could be trained; quantize it with approach = "ptq"'
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Lesson:
         split = self.model.data.train
         assert split is not None  # noqa: S101  # the configuration demands it
         share = self.model.quantization.training.validation_share
-        return divide_training(self.samples, self.judged, share, self.seed, split.place)
+        return divide_training(self.samples, self.judged, share, self.seed, split.place, self.processes.size)
 
     @cached_property
     def samples(self) -> list[str]:
@@ -168,9 +170,7 @@ class Lesson:
         teacher = Teacher(graph, observed, matching(loaded.module, config.feature_maps, "feature_maps"))
         student = Student(observed, teacher.watched).to(device)
         if all(map(student.is_scale, student.names)):
-            raise QuantizationError(
-                'the model has no parameter that could be trained; quantize it with approach = "ptq"'
-            )
+            raise QuantizationError(_NOTHING_TO_TRAIN)
         objective = Objective(loaded, config, teacher.to(device))
         batches = Batches(loaded, self._dataset, config.augment)
         return Training(student, objective, batches, division, config, self.seed, device, self.processes)
@@ -229,10 +229,18 @@ def help_training(  # noqa: PLR0913, PLR0917  # what a lesson is made of, and wh
     Lesson(model, inputs, plan, (), seed, processes).help(plan.observed(inputs.loaded), alike, Silent())
 
 
-def check_trainable(model: ModelConfig, inputs: Inputs) -> None:
-    """Raise `ConfigError` where the model's training cannot start: its loss, or its device, is not there."""
-    training = model.quantization.training
+def check_trainable(model: ModelConfig, inputs: Inputs, processes: Processes) -> None:
+    """See that the model's training can start, as far as that can be told without quantizing it.
+
+    Raises `ConfigError` where its loss or its device is not there, `DataError` where there are too few samples, and
+    `QuantizationError` where there is nothing to train, or a pattern of `feature_maps` matches nothing.
+    """
+    training, split = model.quantization.training, model.data.train
     place = training.place or model.quantization.place
+    assert inputs.train is not None  # noqa: S101  # opened with the others
+    assert split is not None  # noqa: S101  # the configuration demands it
+    check_count(len(inputs.train), 0, training.validation_share, processes.size, split.place)
+    _check_module(inputs.loaded.module, training.feature_maps, place)
     if training.loss == "supervised" and inputs.loaded.supervised_loss is None:
         raise ConfigError(
             f'[models.{model.name}.quantization.training] loss = "supervised", but loader "{model.loader}" gives no '
@@ -241,6 +249,15 @@ def check_trainable(model: ModelConfig, inputs: Inputs) -> None:
             line=place.line,
         )
     choose_device(model)
+
+
+def _check_module(module: torch.nn.Module, feature_maps: Sequence[str], place: Place) -> None:
+    if not any(value.requires_grad for value in module.parameters()):
+        raise QuantizationError(_NOTHING_TO_TRAIN, path=place.path, line=place.line)
+    try:
+        matching(module, feature_maps, "feature_maps")
+    except QuantizationError as error:
+        raise QuantizationError(error.message, path=place.path, line=place.line) from None
 
 
 def choose_device(model: ModelConfig) -> torch.device:

@@ -40,6 +40,23 @@ def test_training_data_that_is_judged_by_is_refused() -> None:
         divide_training(samples, samples, 0.2, 0, PLACE)
 
 
+@pytest.mark.parametrize(("kept", "share", "processes", "needed"), [(1, 0.1, 1, 2), (3, 0.1, 4, 5), (4, 0.5, 3, 5)])
+def test_each_process_needs_a_sample_to_learn_from(kept: int, share: float, processes: int, needed: int) -> None:
+    samples = fingerprints(images(12), range(12))
+
+    with pytest.raises(DataError) as caught:
+        divide_training(samples, samples[kept:], share, 0, PLACE, processes)
+
+    training = f"training in {processes} processes" if processes > 1 else "training"
+    assert str(caught.value) == (
+        f"qgate.toml:7: of 12 training samples {12 - kept} are evaluation samples, by content; {training} needs "
+        f"{needed} others at least"
+    )
+    enough = divide_training(samples, samples[needed:], share, 0, PLACE, processes)
+    assert len(enough.learning) >= processes
+    assert enough.validation
+
+
 def test_without_augment_samples_are_batched_as_in_evaluation() -> None:
     dataset = images(4)
 
@@ -92,5 +109,5 @@ def test_the_relative_error_is_a_share_of_the_teachers_variance() -> None:
 
 
 def test_too_little_data_says_what_it_needs() -> None:
-    with pytest.raises(DataError, match="training needs two others at least"):
+    with pytest.raises(DataError, match="training needs 2 others at least"):
         lesson(train=images(1)).divided()
