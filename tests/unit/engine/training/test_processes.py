@@ -206,6 +206,24 @@ def test_who_is_gone_is_not_waited_for(leaving: int, left: list[Any], pair: Pair
     assert pair(part_early, leaving) == left
 
 
+def part_while_training(processes: Processes) -> str:
+    given = replace(lesson(), processes=processes)
+    try:
+        with processes.together():
+            training(given).run(None, Silent(), lambda _: processes.close() if processes.rank else None)
+    except ProcessError as error:
+        processes.dismiss()
+        return str(error)
+    return ""
+
+
+def test_who_is_gone_while_training_ends_it(pair: Pair) -> None:
+    first, _ = pair(part_while_training)
+
+    assert first.startswith("a process that trains along is gone, or the way to it: ")
+    assert "\n" not in first
+
+
 @pytest.fixture
 def four_machines(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Be one of four processes, each on a machine of its own; give how they were told to meet."""
