@@ -315,8 +315,7 @@ def _training_together(gate: Gate) -> Iterator[bool]:
         if processes.rank:
             gate.help()
         yield processes.rank == 0
-        if processes.rank == 0 and processes.size > 1:
-            processes.order()
+        processes.dismiss()
     finally:
         processes.close()
 

@@ -64,5 +64,9 @@ class ExecutorError(QGateError):
     """An executor has no workers, loses them again and again, or has some that would compute something else."""
 
 
+class ProcessError(QGateError):
+    """A process that trains along has failed, is gone, or would train on something else."""
+
+
 class ResultsError(QGateError):
     """A results file is missing, damaged, or of another schema."""

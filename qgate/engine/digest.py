@@ -8,11 +8,14 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, fields, is_dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-__all__ = ["digest", "evaluator_settings", "relevant"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["digest", "evaluator_settings", "relevant", "weights_sha256"]
 
 # Keys of configurations that say where something is said, or what nothing depends on before limits are judged.
 _IRRELEVANT = ("place", "limit_places", "fallback", "rounding_seconds")
@@ -75,3 +78,14 @@ def relevant(config: Any) -> Any:
     if isinstance(config, dict):
         return {key: relevant(item) for key, item in config.items()}
     return [relevant(item) for item in config] if isinstance(config, list | tuple) else config
+
+
+def weights_sha256(module: torch.nn.Module) -> str:
+    """Hash a module's structure, its parameters and buffers."""
+    import torch
+
+    sha256 = hashlib.sha256(repr(module).encode())
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        sha256.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        sha256.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from functools import cached_property
@@ -18,6 +19,7 @@ from qgate.config.model import ExecutorConfig
 from qgate.config.reader import bind, plugin_modules
 from qgate.engine.formats import available_exporter, shipped_path
 from qgate.engine.progress import Silent
+from qgate.engine.training.processes import ALONE
 from qgate.environment import describe_environment, repository_path
 from qgate.errors import ConfigError, PluginError, QGateError
 from qgate.history import history_folder, record
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from qgate.engine.progress import Progress
     from qgate.engine.run import Run
     from qgate.engine.sharded import Workers
-    from qgate.engine.training.processes import Processes
     from qgate.outputs import Output
     from qgate.plugins import Registry
     from qgate.protocols import Executor
@@ -65,7 +66,7 @@ class Gate:
         self._update_blessed = update_blessed
         self._keeps_details = True
         self._plugin_folders: tuple[Path, ...] = ()
-        self.processes: Processes | None = None
+        self.processes = ALONE
         self._inputs: dict[str, Inputs] = {}
         self._preflight_seconds: dict[str, float] = {}
         self._results: dict[str, ModelResult] = {}
@@ -119,7 +120,7 @@ class Gate:
             resolve(model, self.registry, available_backend(model, self.registry))
             inputs = self._open(model)
             if model.quantization.approach == "qat":
-                check_trainable(model, inputs)
+                check_trainable(model, inputs, self.processes)
             self._preflight_seconds[model.name] = time.perf_counter() - begin
 
     def run(self, name: str, progress: Progress | None = None, *, timing: bool = True) -> ModelResult:
@@ -151,16 +152,19 @@ class Gate:
         return self._new_run(model, progress).exported(lambda: self._open(model), output, exporter)
 
     def help(self) -> None:
-        """Train along with rank 0 of `processes`, whatever models it trains, and write nothing. Raises `QGateError`."""
+        """Train along with rank 0 of `processes`, whatever models it trains, and write nothing.
+
+        What goes wrong here or there ends the training of one model: rank 0 knows and reports it.
+        """
         from qgate.engine.state import torch_state
         from qgate.engine.training.train import help_training
 
-        assert self.processes is not None  # noqa: S101  # there is somebody to help
         seed, threads = self.config.qgate.seed, self.config.qgate.num_threads
         while order := self.processes.next_order():
-            model = self._model(order["model"])
-            with torch_state(seed=seed, num_threads=threads):
-                help_training(model, self.registry, self._open(model), seed, self.processes)
+            state = torch_state(seed=seed, num_threads=threads)
+            with suppress(Exception), state, self.processes.together():
+                model = self._model(order["model"])
+                help_training(model, self.registry, self._open(model), seed, self.processes, order["alike"])
 
     def writing_to(self, folder: Path, cache: Path | None = None) -> Gate:
         """Give a gate of the same models and data that writes into `folder`, and to a `cache` of its own or to ours.
@@ -251,8 +255,7 @@ class Gate:
         from qgate.engine.run import Run
 
         run = Run(self.config, model, self.registry, self.environment, progress or Silent())
-        if self.processes:
-            run.production.processes = self.processes
+        run.production.processes = self.processes
         run.workers = self.workers(model)
         return run
 

@@ -14,7 +14,7 @@ import torch
 from qgate.engine.artifact import content_sha256
 from qgate.engine.cache import Cache
 from qgate.engine.calibrate import calibrate
-from qgate.engine.digest import digest, evaluator_settings, relevant
+from qgate.engine.digest import digest, evaluator_settings, relevant, weights_sha256
 from qgate.engine.evaluate import brief, evaluate, naming, predict, read_sample
 from qgate.engine.overlap import fingerprints
 from qgate.engine.quantize import Calibration, Plan, available_backend, quantize_by, resolve
@@ -23,7 +23,7 @@ from qgate.engine.sources import code_sha256, installed_software
 from qgate.engine.storable import Packer, UnstorableError, class_name, unpack
 from qgate.engine.tensors import tensors_of
 from qgate.engine.training.checkpoint import Checkpoint
-from qgate.engine.training.train import Lesson, train_by, trained_on
+from qgate.engine.training.train import Lesson, train_by
 from qgate.errors import QGateError
 from qgate.quantization.byte_table import kernel_name
 from qgate.quantization.codec import encode
@@ -99,7 +99,8 @@ class Reuse:
         inputs, model = case.inputs, case.model
         plan = Plan.of(model, self._registry, inputs.loaded)
         said = _said(model, plan.recipe)
-        about = {**said, "trained on": trained_on(model, inputs, processes), "judged": case.judged}
+        lesson = Lesson(model, inputs, plan, case.judged, self._settings.seed, processes)
+        about = {**said, "trained on": lesson.trained_on(), "judged": case.judged}
         identity = self._identity("trained int8 graph", inputs.loaded, lambda: self._about(inputs, case.chosen, about))
         key = identity if self._cache.max_bytes else None
         known: list[Any] | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, {}))
@@ -110,7 +111,6 @@ class Reuse:
             calibration = self._calibration_of(model, inputs, case.chosen, said)
             if self.workers:
                 self.workers.note("training is no work for workers: this process trained")
-            lesson = Lesson(model, inputs, plan, case.judged, self._settings.seed, processes)
             graph, described = train_by(calibration, lesson, checkpoint, clock)
             known = [encode(graph, inputs.loaded.example_inputs), described]
             self._store(key, lambda: known)
@@ -321,10 +321,7 @@ def _model_sha256(loaded: LoadedModel) -> str:
 
     A module may hold more that decides what it computes. That shows in its outputs for inputs of noise.
     """
-    sha256 = hashlib.sha256(repr(loaded.module).encode())
-    for name, value in (*loaded.module.named_parameters(), *loaded.module.named_buffers()):
-        sha256.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        sha256.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    sha256 = hashlib.sha256(weights_sha256(loaded.module).encode())
     sha256.update(digest([loaded.class_names, loaded.byte_scale, loaded.example_inputs]).encode())
     with torch.inference_mode():
         outputs = loaded.module(*map(_noise, loaded.example_inputs))

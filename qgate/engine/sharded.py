@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from qgate import errors
 from qgate.config.recipe import plain_recipe
 from qgate.engine.calibrate import calibrate
 from qgate.engine.evaluate import compares_with_float32, is_mergeable, predict, read_sample, update_metric
 from qgate.engine.overlap import fingerprints
 from qgate.engine.storable import dataclasses_in
-from qgate.engine.wire import from_bytes, to_bytes
+from qgate.engine.wire import error_of, from_bytes, to_bytes
 from qgate.errors import ExecutorError, PluginError
 from qgate.quantization.ranges import needing_values, take_statistics
 
@@ -157,7 +156,7 @@ class Workers:
         for content in self._executor.map(job, map(to_bytes, tasks), num_threads):
             result = classes.decoded(content) if classes else from_bytes(content)
             if "error" in result:
-                raise _error_of(*result["error"])
+                raise error_of(*result["error"])
             host, process = result["worker"]
             self._seen[host, process] = None
             yield result["value"], host
@@ -188,12 +187,6 @@ def _check_read(
                 f'the worker on {host} read another content of sample "{dataset.sample_id(index)}" than was hashed for '
                 "this run; give all machines the same data, and change none during a run"
             )
-
-
-def _error_of(name: str, message: str, path: str | None, line: int | None) -> errors.QGateError:
-    kind: Any = getattr(errors, name, PluginError)  # a plugin may have a subclass of its own
-    error: errors.QGateError = kind(message, path=path, line=line)
-    return error
 
 
 class Classes:

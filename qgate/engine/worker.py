@@ -30,7 +30,7 @@ from qgate.engine.state import torch_state
 from qgate.engine.storable import dataclasses_in
 from qgate.engine.tuning.data import tuning_inputs
 from qgate.engine.tuning.trials import Trials, plain_trial
-from qgate.engine.wire import from_bytes, to_bytes
+from qgate.engine.wire import from_bytes, said_of, to_bytes
 from qgate.errors import ExecutorError, PluginError, QGateError
 from qgate.local_plugin import load_local_plugin
 from qgate.quantization.float_forms import float_forms
@@ -54,8 +54,7 @@ def perform(job: bytes, task: bytes) -> bytes:
     try:
         return _result({"value": _opened(job).work(from_bytes(task))})
     except QGateError as error:
-        path = None if error.path is None else str(error.path)
-        return _result({"error": [type(error).__name__, error.message, path, error.line]})
+        return _result({"error": said_of(error)})
     except Exception as error:  # noqa: BLE001  # a plugin may raise anything, and what reaches the driver is one line
         return _result({"error": [PluginError.__name__, f"a worker failed: {brief(error)}", None, None]})
 

@@ -25,11 +25,13 @@ if TYPE_CHECKING:
     from command_line import Outcome
 
 ROOT = Path(__file__).parents[2]
+TOGETHER = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "qgate", "check")
 
 # One channel is forty times as great as others, so that one scale for all weights is bad; it is as good in float32.
 MODEL = """
 import os
 import time
+from dataclasses import replace
 
 import torch
 from torch import nn
@@ -83,6 +85,30 @@ def judged():
 
 def nothing():
     return []
+
+
+def one():
+    return drawn(1, 1)
+
+
+def frozen():
+    loaded = model()
+    loaded.module.requires_grad_(False)
+    return loaded
+
+
+def failing(student, teacher):
+    if os.environ["RANK"] == "1" and student.requires_grad:
+        raise OSError("a disk is gone")
+    return (student - teacher).square().mean()
+
+
+def failing_in_one():
+    return replace(model(), distillation_loss=failing)
+
+
+def failing_in_both():
+    return replace(model(), distillation_loss=lambda student, _: student.sum() * torch.nan)
 """
 PLUGIN = """
 import os
@@ -249,8 +275,7 @@ def test_an_interrupted_training_comes_to_the_same_weights(tmp_path: Path) -> No
 def in_one_process_and_in_two(tmp_path: Path, config: str) -> list[dict[str, Any]]:
     """Give the results of both."""
     folders = {name: make_project(tmp_path / name, config).root for name in ("one", "two")}
-    together = ("torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "qgate", "check")
-    processes = [as_process(folders["one"]), as_process(folders["two"], *together)]
+    processes = [as_process(folders["one"]), as_process(folders["two"], *TOGETHER)]
     for process in processes:
         _, err = process.communicate(timeout=180)
         assert process.returncode == 0, err
@@ -281,6 +306,25 @@ def test_two_processes_start_from_the_same_corrected_biases(tmp_path: Path) -> N
     assert one["quantization"]["bias_correction"]
     assert losses(two)[0] == pytest.approx(losses(one)[0], rel=1e-5)
     assert losses(two)[1] == pytest.approx(losses(one)[1], rel=0.2)  # sums in another order round otherwise
+
+
+def test_a_training_that_fails_in_one_process_or_in_both_costs_no_other_model(tmp_path: Path) -> None:
+    header, table = CONFIG.replace("epochs = 6", "epochs = 1").split("[models.toy]")
+    tables = [
+        f"[models.toy]{table}".replace("models.toy", f"models.{name}").replace("outlying:model", f"outlying:{factory}")
+        for name, factory in (("one", "failing_in_one"), ("both", "failing_in_both"), ("toy", "model"))
+    ]
+    project = make_project(tmp_path / "project", header + "\n".join(tables))
+    process = as_process(project.root, *TOGETHER)
+
+    _, err = process.communicate(timeout=120)
+
+    assert process.returncode == 1, err
+    one, both, toy = (project.results()["models"][name] for name in ("one", "both", "toy"))
+    assert "process 1: distillation_loss failed: OSError: a disk is gone" in one["verdicts"][0]["message"]
+    assert "the training's loss is nan (validation)" in both["verdicts"][0]["message"]
+    assert toy["training"]["processes"] == 2
+    assert [verdict["status"] for verdict in toy["verdicts"]] == ["passed"]
 
 
 MISTAKES = {
@@ -314,6 +358,18 @@ MISTAKES = {
         ('approach = "qat"', 'approach = "qat"\nweight_rounding = "gptq"'),
         'qgate.toml:16: [models.toy.quantization] weight_rounding is for approach = "ptq": training does its work; '
         "remove it",
+    ),
+    "one sample": (
+        ('train = { factory = "outlying:train" }', 'train = { factory = "outlying:one" }'),
+        "qgate.toml:12: of 1 training samples 0 are evaluation samples, by content; training needs 2 others at least",
+    ),
+    "feature maps": (
+        ("epochs = 6", 'feature_maps = ["secondd"]'),
+        'qgate.toml:19: feature_maps pattern "secondd" matches no module; the nearest module name is "second"',
+    ),
+    "frozen": (
+        ("outlying:model", "outlying:frozen"),
+        'qgate.toml:19: the model has no parameter that could be trained; quantize it with approach = "ptq"',
     ),
     "cuda": (
         ("epochs = 6", 'device = "cuda"'),

@@ -12,7 +12,6 @@ import numpy as np
 import torch
 
 from qgate.engine.evaluate import brief, naming, read_sample
-from qgate.engine.overlap import fingerprints
 from qgate.errors import DataError, ModelError, QGateError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from qgate.config.model import Place
     from qgate.protocols import Dataset, LoadedModel, Sample
 
-__all__ = ["Batch", "Batches", "Division", "divide_training"]
+__all__ = ["Batch", "Batches", "Division", "check_count", "divide_training"]
 
 _AHEAD = 2
 
@@ -43,23 +42,42 @@ class Division:
     left_out: int
 
 
-def divide_training(dataset: Dataset, judged: Iterable[str], share: float, seed: int, place: Place) -> Division:
-    """Divide training data at random; samples that judge (`judged`, their fingerprints) are in neither part.
+def divide_training(  # noqa: PLR0913, PLR0917  # the data, how they are divided, and for whom
+    samples: Sequence[str], judged: Iterable[str], share: float, seed: int, place: Place, processes: int = 1
+) -> Division:
+    """Divide training data at random; samples that judge are in neither part. Both are given by their fingerprints.
 
-    Raises `DataError` where there are not two samples left.
+    Raises `DataError` where too few are left, as `check_count` does.
     """
-    drawn = np.random.default_rng(seed).permutation(len(dataset)).tolist()
+    drawn = np.random.default_rng(seed).permutation(len(samples)).tolist()
     known = set(judged)
-    kept = [index for index in drawn if fingerprints(dataset, [index])[0] not in known]
-    if len(kept) < 2:  # noqa: PLR2004  # one to learn from, one to validate with
-        raise DataError(
-            f"of {len(dataset)} training samples {len(dataset) - len(kept)} are evaluation samples, by content; "
-            "training needs two others at least",
-            path=place.path,
-            line=place.line,
-        )
-    held_out = max(1, round(share * len(kept)))
+    kept = [index for index in drawn if samples[index] not in known]
+    check_count(len(drawn), len(drawn) - len(kept), share, processes, place)
+    held_out = _held_out(len(kept), share)
     return Division(kept[held_out:], kept[:held_out], len(drawn) - len(kept))
+
+
+def check_count(num_samples: int, judged: int, share: float, processes: int, place: Place) -> None:
+    """Raise `DataError` where too few samples are left: one to validate with, and one to learn from for each process.
+
+    `judged` of them are evaluation samples, which are left out.
+    """
+    kept = num_samples - judged
+    if kept - _held_out(kept, share) >= processes:
+        return
+    needed = next(count for count in itertools.count(kept) if count - _held_out(count, share) >= processes)
+    found = f"of {num_samples} training samples {judged} are evaluation samples, by content"
+    training = "training" if processes == 1 else f"training in {processes} processes"
+    raise DataError(
+        f"{found}; {training} needs {needed} others at least",
+        path=place.path,
+        line=place.line,
+    )
+
+
+def _held_out(kept: int, share: float) -> int:
+    """Say how many of the samples validate."""
+    return max(1, round(share * kept))
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,10 @@ class Training:
     def run(self, state: State | None, progress: Progress, save: Callable[[State], None]) -> State:
         """Train from a state, or from the start, to the last epoch; `save` is given the state after each.
 
-        Raises `QuantizationError` where a loss is not finite, and what the loader's functions raise.
+        Raises `QuantizationError` where a loss is not finite, and what the loader's functions raise. Several processes
+        run it inside `Processes.together`.
         """
         optimizer = self._optimizer()
-        joined = self.processes.joined(self.student)
         if state is None:
             state = self._first_state()
         self.student.take(state.weights)
@@ -65,7 +65,7 @@ class Training:
             optimizer.load_state_dict(state.optimizer)
         progress.advance((len(state.curve) - 1) * self.steps)
         for epoch in range(len(state.curve), self.config.epochs + 1):
-            self._run_epoch(epoch, state, joined, optimizer, progress)
+            self._run_epoch(epoch, state, optimizer, progress)
             save(state)
         return state
 
@@ -75,13 +75,11 @@ class Training:
         state.curve.append(Epoch(0, None, self._validate(), 0.0))
         return state
 
-    def _run_epoch(
-        self, epoch: int, state: State, joined: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
-    ) -> None:
+    def _run_epoch(self, epoch: int, state: State, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
         begin = time.perf_counter()
         self.student.take(state.weights)
         averaged = [value.to(self.device).clone() for value in state.averaged]
-        loss = self._learn(epoch, averaged, joined, optimizer, progress)
+        loss = self._learn(epoch, averaged, optimizer, progress)
         state.weights, state.averaged, state.optimizer = self._weights(), averaged, optimizer.state_dict()
         self.student.take(averaged)
         validation_loss = self._validate()
@@ -91,12 +89,7 @@ class Training:
         progress.report(self._said(state))
 
     def _learn(
-        self,
-        epoch: int,
-        averaged: list[torch.Tensor],
-        joined: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        progress: Progress,
+        self, epoch: int, averaged: list[torch.Tensor], optimizer: torch.optim.Optimizer, progress: Progress
     ) -> float:
         """Take the steps of an epoch; `averaged` follows the weights. Gives the mean loss."""
         torch.manual_seed(self.seed + epoch)
@@ -109,9 +102,11 @@ class Training:
             self._set_rates(optimizer, step, epoch)
             optimizer.zero_grad()
             share = batch.size * self.processes.size / len(groups[number])  # gradients are averaged over processes
-            loss = self.objective(joined, batch) * share
-            total += self._checked(loss, f"epoch {epoch}, step {number + 1}") / self.processes.size
+            loss = self.objective(self.student, batch) * share
             loss.backward()
+            mean = self.processes.added(float(loss.detach())) / self.processes.size
+            total += self._finite(mean, f"epoch {epoch}, step {number + 1}")
+            self.processes.average(parameters)
             torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clipping)
             optimizer.step()
             decay = min(self.config.ema_decay, (1 + step) / (10 + step))  # early weights are soon forgotten
@@ -124,12 +119,11 @@ class Training:
         """Give the mean loss over the validation part."""
         indices, size = self.division.validation, self.config.batch_size
         groups = [indices[begin : begin + size] for begin in range(0, len(indices), size)]
-        total = torch.zeros(1, dtype=torch.float64)
+        total = 0.0
         with torch.no_grad():
             for batch in self._made(groups, _VALIDATION, augmented=self.objective.is_supervised):
                 total += float(self.objective(self.student, batch)) * batch.size
-        mean = float(self.processes.added(total)) / len(indices)
-        return self._finite(mean, "validation")
+        return self._finite(self.processes.added(total) / len(indices), "validation")
 
     def _made(self, groups: list[list[int]], epoch: int, *, augmented: bool = True) -> Iterator[Batch]:
         shares = [share for group in groups if (share := self.processes.share(group))]
@@ -162,10 +156,6 @@ class Training:
         weights, scales = optimizer.param_groups
         weights["lr"] = rate
         scales["lr"] = _SCALES_RATE * rate if epoch <= self.config.observer_epochs else 0.0
-
-    def _checked(self, loss: torch.Tensor, where: str) -> float:
-        """Give a loss added up over all processes, so that all of them stop where it is not finite."""
-        return self._finite(float(self.processes.added(loss.detach())), where)
 
     def _finite(self, value: float, where: str) -> float:
         if math.isfinite(value):

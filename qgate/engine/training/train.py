@@ -7,23 +7,24 @@ import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from qgate.engine.correct import correct_graph
-from qgate.engine.digest import digest
+from qgate.engine.digest import digest, evaluator_settings, relevant, weights_sha256
 from qgate.engine.evaluate import cores, read_sample
 from qgate.engine.overlap import fingerprints
 from qgate.engine.progress import Silent
 from qgate.engine.quantize import Plan
 from qgate.engine.storable import Packer, unpack
 from qgate.engine.training.checkpoint import packed_state, unpacked_state
-from qgate.engine.training.data import Batches, Division, divide_training
+from qgate.engine.training.data import Batches, Division, check_count, divide_training
 from qgate.engine.training.loop import Training
 from qgate.engine.training.objective import Objective
 from qgate.engine.training.processes import Processes
-from qgate.errors import ConfigError, QuantizationError
+from qgate.errors import ConfigError, ProcessError, QuantizationError
 from qgate.quantization.corrections.bias import biases_of, take_biases
 from qgate.quantization.fake_quantize import Student
 from qgate.quantization.layers import float_graph
@@ -34,7 +35,7 @@ from qgate.quantization.teacher import Teacher
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from qgate.config.model import ModelConfig
+    from qgate.config.model import ModelConfig, Place
     from qgate.engine.load import Inputs
     from qgate.engine.progress import Progress, StepClock
     from qgate.engine.quantize import Calibration
@@ -44,7 +45,9 @@ if TYPE_CHECKING:
 
     Biases = Mapping[str, torch.Tensor]
 
-__all__ = ["Lesson", "Trained", "check_trainable", "help_training", "train_by", "trained_on"]
+__all__ = ["Lesson", "Trained", "check_trainable", "help_training", "train_by"]
+
+_NOTHING_TO_TRAIN = 'the model has no parameter that could be trained; quantize it with approach = "ptq"'
 
 
 @dataclass(frozen=True)
@@ -76,10 +79,12 @@ class Lesson:
         config = self.model.quantization.training
         division = self.divided()
         state = checkpoint.load() if checkpoint else None
-        self._tell(observed, biases, division, state)
-        take_biases(observed, biases)
         resumed = len(state.curve) - 1 if state else 0
-        with _threads(self.processes):
+        if self.processes.size > 1:
+            self.processes.order(model=self.model.name, alike=self._alike())
+        with self.processes.together(), _threads(self.processes):
+            self._tell(observed, biases, division, state)
+            take_biases(observed, biases)
             training = self.training(observed, division)
             with clock.step("train", config.epochs * training.steps) as progress:
                 final = training.run(state, progress, checkpoint.save if checkpoint else _forget)
@@ -87,15 +92,25 @@ class Lesson:
         graph = training.student.calibrated(self.inputs.loaded.example_inputs)
         return Trained(graph, self._described(training, final, resumed))
 
-    def help(self, observed: torch.fx.GraphModule, progress: Progress) -> None:
-        """Train along with rank 0, from what that has told; nothing is kept of it."""
-        told = self.processes.shared()
+    def help(self, observed: torch.fx.GraphModule, alike: Mapping[str, str], progress: Progress) -> None:
+        """Train along with rank 0, from what that has told; nothing is kept of it.
+
+        Raises `ProcessError` where something that must be `alike` is not, and what `train` raises.
+        """
+        differing = [name for name, sha256 in self._alike().items() if alike.get(name) != sha256]
+        if differing:
+            raise ProcessError(
+                f"this process would train with another {' and another '.join(differing)} than process 0; give all "
+                "machines the same qgate.toml, model and training data"
+            )
+        self.processes.added()
+        told, content = self.processes.shared(), self.processes.shared()
         length = int.from_bytes(told[:8], "little")
         document, blob = json.loads(told[8 : 8 + length]), told[8 + length :]
         known = unpack(document["start"], blob, {})
         take_ranges(observed, known["ranges"])
         take_biases(observed, known["biases"])
-        state = unpacked_state(document["state"], self.processes.shared()) if document["state"] else None
+        state = unpacked_state(document["state"], content) if document["state"] else None
         with _threads(self.processes):
             self.training(observed, Division(**known["division"])).run(state, progress, _forget)
 
@@ -103,21 +118,47 @@ class Lesson:
         """Tell the other processes what to start from."""
         if self.processes.size == 1:
             return
-        self.processes.order(model=self.model.name)
         packer = Packer()
         start = packer.pack({"ranges": ranges_of(observed), "biases": dict(biases), "division": vars(division)})
         stored, content = packed_state(state) if state else (None, b"")
         text = json.dumps({"start": start, "state": stored}).encode()
+        self.processes.added()  # all are there, and can take it
         self.processes.shared(len(text).to_bytes(8, "little") + text + bytes(packer.blob))
-        if state:
-            self.processes.shared(content)
+        self.processes.shared(content)
 
     def divided(self) -> Division:
         """Divide the training data. Raises `DataError`."""
         split = self.model.data.train
         assert split is not None  # noqa: S101  # the configuration demands it
         share = self.model.quantization.training.validation_share
-        return divide_training(self._dataset, self.judged, share, self.seed, split.place)
+        return divide_training(self.samples, self.judged, share, self.seed, split.place, self.processes.size)
+
+    @cached_property
+    def samples(self) -> list[str]:
+        """Give the fingerprints of the training data. Raises `DataError`."""
+        return fingerprints(self._dataset, range(len(self._dataset)))
+
+    @cached_property
+    def _targets(self) -> list[str]:
+        """Give the hashes of the training data's targets, where the loss depends on them."""
+        is_supervised = self.model.quantization.training.loss == "supervised"
+        indices = range(len(self._dataset)) if is_supervised else ()
+        return [digest(read_sample(self._dataset, index).target) for index in indices]
+
+    def trained_on(self) -> list[Any]:
+        """Say, JSON-able, what the outcome depends on beside recipe and model."""
+        return [self.samples, self._targets, str(choose_device(self.model)), self.processes.size]
+
+    def _alike(self) -> dict[str, str]:
+        """Hash what all processes need alike, each having its own: other samples may be those that judge."""
+        model, recipe = self.model, self.plan.recipe
+        made = [recipe.reduce_range, recipe.float_outputs, recipe.float_summands]
+        said = [model.loader, evaluator_settings(model.options), relevant(model.quantization), self.seed, made]
+        return {
+            "configuration": digest([*said, choose_device(model).type]),
+            "model": weights_sha256(self.inputs.loaded.module),
+            "order or content of training data": digest([self.samples, self._targets]),
+        }
 
     def training(self, observed: torch.fx.GraphModule, division: Division) -> Training:
         """Prepare the loop. Raises `QuantizationError`."""
@@ -129,9 +170,7 @@ class Lesson:
         teacher = Teacher(graph, observed, matching(loaded.module, config.feature_maps, "feature_maps"))
         student = Student(observed, teacher.watched).to(device)
         if all(map(student.is_scale, student.names)):
-            raise QuantizationError(
-                'the model has no parameter that could be trained; quantize it with approach = "ptq"'
-            )
+            raise QuantizationError(_NOTHING_TO_TRAIN)
         objective = Objective(loaded, config, teacher.to(device))
         batches = Batches(loaded, self._dataset, config.augment)
         return Training(student, objective, batches, division, config, self.seed, device, self.processes)
@@ -182,26 +221,26 @@ def _corrected_biases(
     return biases_of(reference)
 
 
-def help_training(model: ModelConfig, registry: Registry, inputs: Inputs, seed: int, processes: Processes) -> None:
-    """Train along with rank 0. Raises `QGateError`."""
+def help_training(  # noqa: PLR0913, PLR0917  # what a lesson is made of, and what rank 0 ordered
+    model: ModelConfig, registry: Registry, inputs: Inputs, seed: int, processes: Processes, alike: Mapping[str, str]
+) -> None:
+    """Train along with rank 0, inside `Processes.together`. Raises `QGateError`."""
     plan = Plan.of(model, registry, inputs.loaded)
-    Lesson(model, inputs, plan, (), seed, processes).help(plan.observed(inputs.loaded), Silent())
+    Lesson(model, inputs, plan, (), seed, processes).help(plan.observed(inputs.loaded), alike, Silent())
 
 
-def trained_on(model: ModelConfig, inputs: Inputs, processes: Processes) -> list[Any]:
-    """Say, JSON-able, what the outcome of a training depends on beside recipe and model."""
-    dataset = inputs.train
-    assert dataset is not None  # noqa: S101  # opened with the others
-    indices = range(len(dataset))
-    is_supervised = model.quantization.training.loss == "supervised"
-    targets = [digest(read_sample(dataset, index).target) for index in indices] if is_supervised else []
-    return [fingerprints(dataset, indices), targets, str(choose_device(model)), processes.size]
+def check_trainable(model: ModelConfig, inputs: Inputs, processes: Processes) -> None:
+    """See that the model's training can start, as far as that can be told without quantizing it.
 
-
-def check_trainable(model: ModelConfig, inputs: Inputs) -> None:
-    """Raise `ConfigError` where the model's training cannot start: its loss, or its device, is not there."""
-    training = model.quantization.training
+    Raises `ConfigError` where its loss or its device is not there, `DataError` where there are too few samples, and
+    `QuantizationError` where there is nothing to train, or a pattern of `feature_maps` matches nothing.
+    """
+    training, split = model.quantization.training, model.data.train
     place = training.place or model.quantization.place
+    assert inputs.train is not None  # noqa: S101  # opened with the others
+    assert split is not None  # noqa: S101  # the configuration demands it
+    check_count(len(inputs.train), 0, training.validation_share, processes.size, split.place)
+    _check_module(inputs.loaded.module, training.feature_maps, place)
     if training.loss == "supervised" and inputs.loaded.supervised_loss is None:
         raise ConfigError(
             f'[models.{model.name}.quantization.training] loss = "supervised", but loader "{model.loader}" gives no '
@@ -210,6 +249,15 @@ def check_trainable(model: ModelConfig, inputs: Inputs) -> None:
             line=place.line,
         )
     choose_device(model)
+
+
+def _check_module(module: torch.nn.Module, feature_maps: Sequence[str], place: Place) -> None:
+    if not any(value.requires_grad for value in module.parameters()):
+        raise QuantizationError(_NOTHING_TO_TRAIN, path=place.path, line=place.line)
+    try:
+        matching(module, feature_maps, "feature_maps")
+    except QuantizationError as error:
+        raise QuantizationError(error.message, path=place.path, line=place.line) from None
 
 
 def choose_device(model: ModelConfig) -> torch.device:
@@ -232,7 +280,7 @@ def choose_device(model: ModelConfig) -> torch.device:
 def _threads(processes: Processes) -> Iterator[None]:
     """Train with as many threads as there are cores, unless OMP_NUM_THREADS says otherwise, as `torchrun` lets it."""
     said, before = os.environ.get("OMP_NUM_THREADS", ""), torch.get_num_threads()
-    torch.set_num_threads(int(said) if said.isdigit() else max(1, cores() // processes.size))
+    torch.set_num_threads(int(said) if said.isdigit() else max(1, cores() // processes.local_size))
     try:
         yield
     finally:

@@ -18,7 +18,7 @@ from qgate.config.model import (
     TimingConfig,
     TrainingConfig,
 )
-from qgate.engine.factory import FactoryDataset
+from qgate.engine.factory import FactoryDataset, FactoryOptions
 from qgate.engine.load import Inputs
 from qgate.engine.quantize import Plan
 from qgate.engine.training.train import Lesson
@@ -72,7 +72,7 @@ def lesson(
     config = TrainingConfig(**{"epochs": 3, "batch_size": 4, "learning_rate": 0.001, **training})
     recipe = QuantizationConfig(PLACE, "qat", backend, weight=ObserverConfig("per_tensor_minmax"), training=config)
     data = DataConfig(split, split, split)
-    model = ModelConfig("toy", "factory", None, data, recipe, TimingConfig(), {}, PLACE)
+    model = ModelConfig("toy", "factory", FactoryOptions("toy:model"), data, recipe, TimingConfig(), {}, PLACE)
     dataset = images(16) if train is None else train
     inputs = Inputs(loaded, images(4), images(4, seed=9), dataset)
     return Lesson(model, inputs, Plan.of(model, registry, loaded), judged, 0)

@@ -18,7 +18,7 @@ def test_evaluation_samples_are_neither_learned_from_nor_validated_with() -> Non
     dataset = images(20)
     judged = fingerprints(dataset, range(5))
 
-    division = divide_training(dataset, judged, 0.2, 0, PLACE)
+    division = divide_training(fingerprints(dataset, range(20)), judged, 0.2, 0, PLACE)
 
     assert sorted(division.learning + division.validation) == list(range(5, 20))
     assert len(division.validation) == 3
@@ -26,17 +26,35 @@ def test_evaluation_samples_are_neither_learned_from_nor_validated_with() -> Non
 
 
 def test_the_same_seed_divides_alike() -> None:
-    one, again, other = (divide_training(images(20), (), 0.2, seed, PLACE) for seed in (1, 1, 2))
+    samples = fingerprints(images(20), range(20))
+    one, again, other = (divide_training(samples, (), 0.2, seed, PLACE) for seed in (1, 1, 2))
 
     assert one == again
     assert one != other
 
 
 def test_training_data_that_is_judged_by_is_refused() -> None:
-    dataset = images(4)
+    samples = fingerprints(images(4), range(4))
 
     with pytest.raises(DataError, match=r"^qgate.toml:7: of 4 training samples 4 are evaluation samples, by content"):
-        divide_training(dataset, fingerprints(dataset, range(4)), 0.2, 0, PLACE)
+        divide_training(samples, samples, 0.2, 0, PLACE)
+
+
+@pytest.mark.parametrize(("kept", "share", "processes", "needed"), [(1, 0.1, 1, 2), (3, 0.1, 4, 5), (4, 0.5, 3, 5)])
+def test_each_process_needs_a_sample_to_learn_from(kept: int, share: float, processes: int, needed: int) -> None:
+    samples = fingerprints(images(12), range(12))
+
+    with pytest.raises(DataError) as caught:
+        divide_training(samples, samples[kept:], share, 0, PLACE, processes)
+
+    training = f"training in {processes} processes" if processes > 1 else "training"
+    assert str(caught.value) == (
+        f"qgate.toml:7: of 12 training samples {12 - kept} are evaluation samples, by content; {training} needs "
+        f"{needed} others at least"
+    )
+    enough = divide_training(samples, samples[needed:], share, 0, PLACE, processes)
+    assert len(enough.learning) >= processes
+    assert enough.validation
 
 
 def test_without_augment_samples_are_batched_as_in_evaluation() -> None:
@@ -91,5 +109,5 @@ def test_the_relative_error_is_a_share_of_the_teachers_variance() -> None:
 
 
 def test_too_little_data_says_what_it_needs() -> None:
-    with pytest.raises(DataError, match="training needs two others at least"):
+    with pytest.raises(DataError, match="training needs 2 others at least"):
         lesson(train=images(1)).divided()
