@@ -6,7 +6,10 @@ Both recipes are calibrated on the same samples. A positive drop is a loss; a po
 is the better one. Intervals are of a paired bootstrap. Distances are the loader's loss of int8's raw outputs, float32's
 being the target.
 
-    QGATE_ASSETS=... python benchmarks/unseen.py --found tuned/qgate.toml --sizes 640 512
+Recipes that differ by a rounding rank detections otherwise: by chance, and anew at each size. So the means over all
+sizes are shown as well, of images drawn with all their sizes: the more sizes, the less of that chance is left.
+
+    QGATE_ASSETS=... python benchmarks/unseen.py --found tuned/qgate.toml --sizes 640 608 576 544 512
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ from qgate.engine.progress import Silent, StepClock
 from qgate.engine.quantize import choose_calibration, quantize
 from qgate.engine.state import torch_state
 from qgate.files import write_atomically
+from qgate.resampled import decode, encode
+from qgate.statistics import bootstrap_interval, resamples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -39,8 +44,11 @@ if TYPE_CHECKING:
 
     from qgate.config.model import ModelConfig
     from qgate.engine.load import Inputs
+    from qgate.protocols import Metric
 
 FUSED = CONFIG.with_name("qgate-fused.toml")
+SAMPLES = ("left over by calibration", "evaluation")
+DROPS = {"drop": ("float32", "other"), "drop found": ("float32", "found"), "gain": ("found", "other")}
 
 
 def main() -> None:
@@ -55,6 +63,7 @@ def main() -> None:
     seed = gates["other"].config.qgate.seed
     with torch_state(seed=seed, num_threads=1):
         found = [row for size in options.sizes for row in rows(gates, size)]
+    found += [overall(name, found, gates["other"].config.qgate.confidence) for name in SAMPLES]
     show(found)
     if options.json:
         write_atomically(options.json, json.dumps(found, indent=2).encode())
@@ -70,7 +79,7 @@ def rows(gates: Mapping[str, Gate], size: int) -> Iterator[dict[str, Any]]:
     chosen = choose_calibration(models["other"], gate.registry, inputs, gate.config.qgate.seed)
     left = sorted(set(range(len(inputs.calibration))).difference(chosen))
     arms = {arm: _int8(gate, model, inputs, chosen) for arm, model in models.items()}
-    for name, data in (("left over by calibration", Part(inputs.calibration, left)), ("evaluation", inputs.evaluation)):
+    for name, data in zip(SAMPLES, (Part(inputs.calibration, left), inputs.evaluation), strict=True):
         yield {"size": size, "samples": name, **_compare(gate, inputs, arms, data)}
 
 
@@ -91,11 +100,12 @@ def _compare(gate: Gate, inputs: Inputs, int8: Mapping[str, torch.nn.Module], da
     arms = {"float32": loaded.module, **int8}
     metrics = {arm: {name: gate.registry.metrics.get(name)(loaded.class_names)} for arm in arms}
     evaluate(loaded, arms, data, metrics, Silent())
-    against = {"drop": ("float32", "other"), "drop found": ("float32", "found"), "gain": ("found", "other")}
     drops = {
         said: Comparison(*(metrics[arm][name] for arm in pair), len(data), settings.confidence, settings.seed).figures()
-        for said, pair in against.items()
+        for said, pair in DROPS.items()
     }
+    resampled = {"other": drops["drop"]["resampled"], "found": drops["drop found"]["resampled"]}
+    resampled["float32"] = _resampled(metrics["float32"][name], len(data), settings.seed)
     distances = {arm: _distances(loaded, module, data) for arm, module in int8.items()}
     return {
         "count": len(data),
@@ -103,7 +113,27 @@ def _compare(gate: Gate, inputs: Inputs, int8: Mapping[str, torch.nn.Module], da
         "distance": float(np.mean(distances["other"])),
         "distance found": float(np.mean(distances["found"])),
         "closer on": int(np.sum(np.less(distances["found"], distances["other"]))),
+        "resampled": {arm: decode(values).tolist() for arm, values in resampled.items()},
     }
+
+
+def _resampled(metric: Metric, count: int, seed: int) -> str:
+    return encode(np.concatenate([metric.compute(weights) for weights in resamples(count, seed)]))
+
+
+def overall(name: str, found: list[dict[str, Any]], confidence: float) -> dict[str, Any]:
+    """Give the means over all sizes of one kind of samples."""
+    own = [row for row in found if row["samples"] == name]
+    count, sizes = own[0]["count"], len(own)
+    means = {arm: np.mean([row["resampled"][arm] for row in own], 0) for arm in ("float32", "other", "found")}
+    drops: dict[str, list[float]] = {}
+    for said, (one, other) in DROPS.items():
+        mean = float(np.mean([row[said][0] for row in own]))
+        interval = bootstrap_interval(means[one] - means[other], mean, count, confidence)
+        drops[said] = [mean, *(interval or (float("nan"),) * 2)]
+    distances = {key: float(np.mean([row[key] for row in own])) for key in ("distance", "distance found")}
+    closer = sum(row["closer on"] for row in own)
+    return {"size": f"{sizes} sizes", "samples": name, "count": count, **drops, **distances, "closer on": closer}
 
 
 def _distances(loaded: Any, int8: torch.nn.Module, data: Any) -> list[float]:
