@@ -150,9 +150,13 @@ def export(options: argparse.Namespace) -> int:
 
     if options.output.is_dir():
         raise ArtifactError("is a folder; --output names the file to write", path=options.output)
-    gate = _open(options.config, models=[options.model])
+    gate = _open(options.config, models=[options.model] if options.model else [])
+    if len(gate.models) > 1:
+        names = ", ".join(model.name for model in gate.models)
+        raise ArtifactError(f"one model is written to one file; name it with --model: {names}", path=options.config)
+    (name,) = (model.name for model in gate.models)
     with progress_on(sys.stderr) as progress:
-        artifact = gate.export(options.model, options.output, progress(options.model), options.format)
+        artifact = gate.export(name, options.output, progress(name), options.format)
     sys.stdout.write(f"wrote {options.output}: {artifact.bytes} bytes, sha256 {artifact.sha256}\n")
     return 0
 
