@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -140,7 +141,9 @@ def init(options: argparse.Namespace) -> int:
         write_atomically(options.output, text.encode())
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror or error}", path=options.output) from error
-    sys.stdout.write(f"wrote {options.output}; run `qgate check` or `pytest --qgate`\n")
+    named = "" if options.output == Path(CONFIG) else shlex.quote(str(options.output))
+    check, under_pytest = (f" {option} {named}" if named else "" for option in ("--config", "--qgate-config"))
+    sys.stdout.write(f"wrote {options.output}; run `qgate check{check}` or `pytest --qgate{under_pytest}`\n")
     return 0
 
 

@@ -116,7 +116,10 @@ def test_one_model_of_several(project: Folder, qgate: Qgate) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("check", "--config", "absent.toml"), "absent.toml: there is no such file; write one with `qgate init`"),
+        (
+            ("check", "--config", "absent.toml"),
+            f"absent.toml: there is no such file; write one with `qgate init`, or {OWN_MODEL}",
+        ),
         (("check", "--config", "."), ".: is a folder; expected a qgate.toml"),
         (("check", "--model", "large"), 'qgate.toml: has no model "large"; it has toy'),
         (("check", "--report", "pdf:x"), 'unknown reporter "pdf"; there are gitlab, html, json, markdown'),

@@ -9,6 +9,7 @@ import pytest
 from config_mistakes import VALID, Mistake
 
 from qgate.config import read_config
+from qgate.config.document import OWN_MODEL
 from qgate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ def test_a_missing_file_says_how_to_write_one(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as error:
         read_config(tmp_path / "sub" / "qgate.toml", registry)
-    assert str(error.value) == "sub/qgate.toml: there is no such file; write one with `qgate init`"
+    assert str(error.value) == f"sub/qgate.toml: there is no such file; write one with `qgate init`, or {OWN_MODEL}"
 
 
 def test_a_missing_file_names_one_in_a_folder_above(
