@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qgate.config.document import Cursor, Document
+    from qgate.config.model import Place
     from qgate.plugins import Registry
     from qgate.protocols import Loader
 
@@ -107,6 +108,7 @@ def _bind_model(name: str, table: Cursor, registry: Registry) -> ModelConfig:
         timing=bind_table(table.table("timing"), TimingConfig),
         thresholds=bind_thresholds(table.table("thresholds"), registry.metrics),
         place=table.place,
+        option_places=_places(table),
     )
 
 
@@ -137,7 +139,11 @@ def _bind_split(data: Cursor, name: str, registry: Registry) -> SplitConfig:
     core_keys = ("format", "num_samples") if name == "calibration" else ("format",)
     options: Any = bind_table(split, dataset.Options, others=core_keys)
     num_samples = bind_key(split, NUM_SAMPLES) if name == "calibration" else None
-    return SplitConfig(chosen, options, split.place, num_samples)
+    return SplitConfig(chosen, options, split.place, num_samples, _places(split))
+
+
+def _places(table: Cursor) -> dict[str, Place]:
+    return {key: value.place for key, value in table.children()}
 
 
 def _with_checked_recipe(model: ModelConfig, table: Cursor, registry: Registry) -> ModelConfig:

@@ -102,7 +102,11 @@ def test_an_existing_file_stays_as_it_is(assets: Path, tmp_path: Path, qgate: Qg
     [
         ("absent.pt", "val128/data.yaml", "*absent.pt: there is no such file or folder; --weights must name one"),
         ("yolov5n.pt", "absent.yaml", "*absent.yaml: there is no such file or folder; --data must name one"),
-        ("README.md", "val128/data.yaml", "*README.md: no plugin recognises it; yolov5: not a file that torch.save *factory*"),
+        (
+            "README.md",
+            "val128/data.yaml",
+            "*README.md: no plugin recognises it; yolov5: not a file that torch.save *factory*",
+        ),
         ("val128", "val128/data.yaml", "*val128: no plugin recognises it; yolov5: cannot be read *"),
         ("yolov5n.pt", "README.md", "*README.md: no plugin recognises it"),
         ("yolov5n.pt", "yolov5n.pt", "*yolov5n.pt: no plugin recognises it"),
