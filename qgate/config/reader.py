@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MODEL_NAME = r"\w[\w.+-]*"  # part of test names and of file names
 MODEL_KEYS = ("loader", "data", "quantization", "timing", "thresholds")
+FILES = frozenset({"results", "blessed"})  # keys of [qgate] that name a file to write
 SPLITS = ("calibration", "evaluation", "train")
 MAX_OVERLAP = Key("max_overlap", float, DataConfig.max_overlap, {"minimum": 0, "maximum": 1})
 NUM_SAMPLES = Key("num_samples", int, 64, {"minimum": 1})
@@ -50,7 +51,12 @@ def plugin_modules(document: Document) -> tuple[str, ...]:
 
 def bind_settings(document: Document, executor: ExecutorConfig = Settings.executor) -> Settings:
     """Give the `[qgate]` table; `executor` is what its table of that name says. Raises `ConfigError`."""
-    return bind_table(document.root.table("qgate"), Settings, others=("executor",), executor=executor)
+    table = document.root.table("qgate")
+    settings = bind_table(table, Settings, others=("executor",), executor=executor)
+    for key in FILES & table.value.keys():
+        if getattr(settings, key).is_dir():
+            raise table.child(key).value_error(f'"{table.value[key]}" is a folder; name a file in it')
+    return settings
 
 
 def bind(document: Document, registry: Registry) -> GateConfig:

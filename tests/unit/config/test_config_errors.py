@@ -350,3 +350,16 @@ def test_a_folder_is_not_a_file(tmp_path: Path, registry: Registry) -> None:
     with pytest.raises(ConfigError) as error:
         read_config(tmp_path, registry)
     assert str(error.value) == f"{tmp_path}: is a folder; expected a qgate.toml"
+
+
+@pytest.mark.parametrize("key", ["results", "blessed"])
+@pytest.mark.parametrize("named", [".", "{folder}"])
+def test_a_folder_for_a_file_is_named_as_it_was_written(
+    key: str, named: str, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = named.format(folder=tmp_path)
+    (tmp_path / "qgate.toml").write_text(VALID.replace("seed = 0", f'{key} = "{written}"'), encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        read_config(tmp_path / "qgate.toml", registry)
+    assert str(error.value) == f'qgate.toml:3: [qgate] {key}: "{written}" is a folder; name a file in it'
