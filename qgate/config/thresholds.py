@@ -61,7 +61,9 @@ def _bind_limits(
 def _check_shares(table: Cursor, given: dict[str, float]) -> None:
     for limit, value in given.items():
         if value > 1:
-            raise table.child(limit).value_error(f"is a share, of which 0.72 is 72 %; expected at most 1, got {value:g}")
+            raise table.child(limit).value_error(
+                f"is a share, of which 0.72 is 72 %; expected at most 1, got {value:g}"
+            )
 
 
 def _check_bound(metric: str, table: Cursor, allowed: tuple[str, ...]) -> None:

@@ -43,7 +43,8 @@ MISTAKES = [
         "bound-of-the-other-side",
         "max_drop",
         "upper_bound",
-        "16: [models.m.thresholds.map] upper_bound is for metrics where less is better; of map more is: use lower_bound",
+        "16: [models.m.thresholds.map] upper_bound is for metrics where less is better; of map more is: use "
+        "lower_bound",
     ),
     Mistake(
         "share-in-percent",
