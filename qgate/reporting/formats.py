@@ -32,7 +32,7 @@ class Report:
         try:
             self.reporter.write(result, self.destination)
         except Exception as error:
-            is_refused = isinstance(error, OSError) and error.strerror
-            said = error.strerror if is_refused else f"{type(error).__name__}: {error}"
+            refusal = error.strerror if isinstance(error, OSError) else None
+            said = refusal or f"{type(error).__name__}: {error}"
             reason = f"the {self.reporter.name} report cannot be written: {said}"
             raise QGateError(reason, path=self.destination) from error
