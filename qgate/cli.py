@@ -109,7 +109,7 @@ def _add_init(parsers: _Commands) -> None:
 def _add_export(parsers: _Commands) -> None:
     command = _command(parsers, commands.export, "write a model's int8 artifact without judging it")
     _add_config(command)
-    command.add_argument("--model", metavar="NAME", required=True, help="the model of qgate.toml")
+    command.add_argument("--model", metavar="NAME", help="the model of qgate.toml; may be left out where it has one")
     command.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="the file to write")
     command.add_argument("--format", metavar="FORMAT", help="onnx, torchscript, a plugin's; default: qgate's artifact")
 

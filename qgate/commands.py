@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -65,20 +67,43 @@ def report(options: argparse.Namespace) -> int:
 
 
 def _report_last(options: argparse.Namespace) -> int:
-    from qgate.config.document import parse
     from qgate.reporting.formats import Report
     from qgate.results import load_results
 
-    result = load_results(_settings(options.config).results).compared_with_disk(options.config.absolute().parent)
+    result = load_results(_settings(options.config).results)
+    judged = _judged_file(result, options.config)
+    result = result.compared_with_disk(judged.absolute().parent)
     if options.format:
         with _others_off_stdout(options.format == "json"):
             reporter = _registry(options.config).reporters.get(options.format)()
         Report(reporter, options.output).write(result)
     else:
         _show(result)
-    if parse(options.config).sha256 != result.config_sha256:
-        sys.stderr.write(f"qgate: {options.config} has changed since this run; run the gate again\n")
+    sys.stderr.writelines(f"qgate: {note}\n" for note in _about_judged(result, judged, options.config))
     return 0
+
+
+def _judged_file(result: Result, config: Path) -> Path:
+    """Give the configuration that a result is of: another one may keep its results in the same file."""
+    from qgate.environment import repository_folder
+
+    if result.config_path is None:
+        return config
+    places = repository_folder(config) / result.config_path, config.parent / Path(result.config_path).name
+    found = next((path for path in places if path.is_file()), places[0])
+    return config if found.resolve() == config.resolve() else found
+
+
+def _about_judged(result: Result, judged: Path, config: Path) -> Iterator[str]:
+    from qgate.config.document import shown
+
+    name = judged if judged == config else shown(judged)
+    if judged != config:
+        yield f"this run was of {name}, not of {config}"
+    if not judged.is_file():
+        yield f"{name} is not there any more"
+    elif hashlib.sha256(judged.read_bytes()).hexdigest() != result.config_sha256:
+        yield f"{name} has changed since this run; run the gate again"
 
 
 def _compare(options: argparse.Namespace) -> int:
@@ -140,7 +165,9 @@ def init(options: argparse.Namespace) -> int:
         write_atomically(options.output, text.encode())
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror or error}", path=options.output) from error
-    sys.stdout.write(f"wrote {options.output}; run `qgate check` or `pytest --qgate`\n")
+    named = "" if options.output == Path(CONFIG) else shlex.quote(str(options.output))
+    check, under_pytest = (f" {option} {named}" if named else "" for option in ("--config", "--qgate-config"))
+    sys.stdout.write(f"wrote {options.output}; run `qgate check{check}` or `pytest --qgate{under_pytest}`\n")
     return 0
 
 
@@ -150,9 +177,13 @@ def export(options: argparse.Namespace) -> int:
 
     if options.output.is_dir():
         raise ArtifactError("is a folder; --output names the file to write", path=options.output)
-    gate = _open(options.config, models=[options.model])
+    gate = _open(options.config, models=[options.model] if options.model else [])
+    if len(gate.models) > 1:
+        names = ", ".join(model.name for model in gate.models)
+        raise ArtifactError(f"one model is written to one file; name it with --model: {names}", path=options.config)
+    (name,) = (model.name for model in gate.models)
     with progress_on(sys.stderr) as progress:
-        artifact = gate.export(options.model, options.output, progress(options.model), options.format)
+        artifact = gate.export(name, options.output, progress(name), options.format)
     sys.stdout.write(f"wrote {options.output}: {artifact.bytes} bytes, sha256 {artifact.sha256}\n")
     return 0
 

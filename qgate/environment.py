@@ -39,8 +39,13 @@ def instruction_sets() -> list[str]:
 def repository_path(path: Path) -> str:
     """Give a path as CI systems name it: relative to the git repository that it is in, else to the working folder."""
     path = path.resolve()
-    root = next((folder for folder in path.parents if (folder / ".git").exists()), Path.cwd())
+    root = repository_folder(path)
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def repository_folder(path: Path) -> Path:
+    """Give the folder of the git repository that a path is in, else the working folder."""
+    return next((folder for folder in path.resolve().parents if (folder / ".git").exists()), Path.cwd())
 
 
 def _cpuinfo(key: str) -> str:

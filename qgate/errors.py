@@ -29,7 +29,16 @@ class QGateError(Exception):
 
 
 class ConfigError(QGateError):
-    """`qgate.toml` is missing, is not TOML, or says something that cannot be."""
+    """`qgate.toml` is missing, is not TOML, or says something that cannot be.
+
+    A plugin that does not know where its option stands names it as `key`.
+    """
+
+    def __init__(
+        self, message: str, *, path: Path | str | None = None, line: int | None = None, key: str | None = None
+    ) -> None:
+        super().__init__(message, path=path, line=line)
+        self.key = key
 
 
 class PluginError(QGateError):

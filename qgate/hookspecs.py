@@ -89,8 +89,10 @@ def qgate_propose_model(weights: Path) -> Mapping[str, Any] | None:
 def qgate_propose_data(data: Path) -> Mapping[str, Any] | None:
     """Propose for `qgate init --data`: `data`, the table of that name, and `thresholds`; None for other data.
 
-    `data` holds `format`, `calibration` (from training data, where there is some) and `evaluation`. The order and
-    errors are those of `qgate_propose_model`. Paths are relative to the working folder, or absolute.
+    `data` holds `format`, `calibration` (from training data, where there is some) and `evaluation`. Where a `max_drop`
+    is `qgate.statistics.provable_drop` of the number of evaluation samples, `num_evaluation_samples` says it, for a
+    comment. The order and errors are those of `qgate_propose_model`. Paths are relative to the working folder, or
+    absolute.
     """
 
 

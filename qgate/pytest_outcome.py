@@ -117,4 +117,5 @@ class Outcome:
             if missed := self._missed(model):
                 line = f"qgate: not blessed {name}: not held: {', '.join(missed)}; meet it, or leave it out with -k"
                 terminal.write_line(line, red=True)
-        terminal.write_line(f"qgate: {path} {'was written; commit it' if self._changes else 'was left as it was'}")
+        unchanged = "was left as it was" if path.exists() else "was not written"
+        terminal.write_line(f"qgate: {path} {'was written; commit it' if self._changes else unchanged}")

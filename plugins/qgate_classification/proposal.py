@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qgate_detection.images import SUFFIXES
+from qgate.statistics import provable_drop
+from qgate_detection.images import SUFFIXES, list_images
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,12 @@ def propose_data(data: Path) -> dict[str, Any] | None:
         return None
     training = _class_roots(evaluation.parent, _TRAINING) if _names_split(evaluation) else iter(())
     splits = {"calibration": {"path": next(training, evaluation)}, "evaluation": {"path": evaluation}}
-    return {"data": {"format": "image_folder", **splits}, "thresholds": {"top1": {"max_drop": 0.01}}}
+    num_images = len(list_images(evaluation))
+    return {
+        "data": {"format": "image_folder", **splits},
+        "thresholds": {"top1": {"max_drop": provable_drop(num_images)}},
+        "num_evaluation_samples": num_images,
+    }
 
 
 def _class_roots(folder: Path, patterns: tuple[str, ...]) -> Iterator[Path]:

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qgate.errors import DataError
-from qgate_detection.coco_json import read_coco_json
+from qgate.statistics import provable_drop
+from qgate_detection.coco_json import CocoImage, read_coco_json
 from qgate_detection.data_yaml import read_data_yaml
-from qgate_detection.images import list_images
+from qgate_detection.images import is_remote, list_images
+from qgate_detection.yolo import YoloOptions, images_and_names
+from qgate_detection.yolo_labels import find_labels
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from qgate_detection.images import ImageFile
 
 _YAML = frozenset({".yaml", ".yml"})
-_THRESHOLDS = {"map": {"max_drop": 0.015}}
 
 # Where a folder keeps what describes it: YOLOv5's, COCO's and Roboflow's habits.
 _DESCRIPTIONS = (
@@ -36,17 +40,29 @@ def propose_data(data: Path) -> dict[str, Any] | None:
     if data.is_dir():
         data = _description(data)
     if data.suffix in _YAML:
-        return _proposal("yolo", *_yaml_splits(data))
+        return _yolo_proposal(*_yaml_splits(data))
     if data.suffix == ".json":
-        return _proposal("coco", *_coco_splits(data))
+        return _coco_proposal(data)
     if data.is_dir() or data.suffix == ".txt":
-        return _proposal("yolo", *_yolo_splits(data))
+        return _yolo_proposal(*_yolo_splits(data))
     return None
 
 
-def _proposal(name: str, calibration: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
-    data = {"format": name, "calibration": calibration, "evaluation": evaluation}
-    return {"data": data, "thresholds": _THRESHOLDS}
+def _proposal(data: dict[str, Any], num_images: int, *, labelled: bool) -> dict[str, Any]:
+    metric = "map" if labelled else "agreement"
+    thresholds = {metric: {"max_drop": provable_drop(num_images)}}
+    return {"data": data, "thresholds": thresholds, "num_evaluation_samples": num_images}
+
+
+def _yolo_proposal(calibration: dict[str, Any], evaluation: dict[str, Any]) -> dict[str, Any]:
+    images, _ = images_and_names(YoloOptions(**evaluation))
+    data = {"format": "yolo", "calibration": calibration, "evaluation": evaluation}
+    return _proposal(data, len(images), labelled=any(map(_has_labels, images)))
+
+
+def _has_labels(image: ImageFile) -> bool:
+    labels = None if is_remote(image.path) else find_labels(image.path)
+    return labels is not None and labels.stat().st_size > 0
 
 
 def _description(folder: Path) -> Path:
@@ -79,17 +95,22 @@ def _reason_against(path: Path, split: str) -> DataError | None:
     return None
 
 
-def _coco_splits(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    evaluation = {"images": _image_folder(path), "annotations": path}
+def _coco_proposal(path: Path) -> dict[str, Any]:
+    images = _coco_images(path)
+    evaluation = {"images": _image_folder(path, images), "annotations": path}
     train = _train_counterpart(path)
-    if train is None:
-        return evaluation, evaluation
-    return {"images": _image_folder(train), "annotations": train}, evaluation
+    calibration = {"images": _image_folder(train, _coco_images(train)), "annotations": train} if train else evaluation
+    data = {"format": "coco", "calibration": calibration, "evaluation": evaluation}
+    return _proposal(data, len(images), labelled=any(image.annotations for image in images))
 
 
-def _image_folder(annotations: Path) -> Path:
+def _coco_images(annotations: Path) -> Sequence[CocoImage]:
+    return read_coco_json(annotations, allow_empty_boxes=True).images
+
+
+def _image_folder(annotations: Path, images: Sequence[CocoImage]) -> Path:
     """Find the folder that holds the first image that a COCO JSON lists. Raises `DataError`."""
-    image = read_coco_json(annotations, allow_empty_boxes=True).images[0].file_name
+    image = images[0].file_name
     split = annotations.stem.removeprefix("instances_")
     folder = annotations.parent
     roots = (folder, folder.parent)

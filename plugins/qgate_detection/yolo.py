@@ -38,7 +38,7 @@ class YoloDataset(ImageDataset):
     @classmethod
     def open(cls, options: YoloOptions, *, class_names: Sequence[str], require_targets: bool) -> Self:
         """Find all images, read and check all labels. Raises `DataError`."""
-        images, names = _images_and_names(options)
+        images, names = images_and_names(options)
         if any(is_remote(image.path) for image in images):
             if require_targets:
                 raise DataError(
@@ -54,7 +54,8 @@ class YoloDataset(ImageDataset):
         return cls(images, _with_backgrounds(labels), names or class_names)
 
 
-def _images_and_names(options: YoloOptions) -> tuple[list[ImageFile], tuple[str, ...]]:
+def images_and_names(options: YoloOptions) -> tuple[list[ImageFile], tuple[str, ...]]:
+    """Find all images, and the names of their classes where they are said. Raises `DataError`."""
     if options.path.suffix in {".yaml", ".yml"}:
         data = read_data_yaml(options.path, options.split)
         return [image for source in data.sources for image in list_images(source, relative_to=data.root)], data.names

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qgate.statistics import provable_drop
+from qgate_detection.images import list_images
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -19,7 +22,12 @@ def propose_data(data: Path) -> dict[str, Any] | None:
         return None
     calibration = next(_pairs(data, _TRAINING), evaluation)
     splits = {"calibration": calibration, "evaluation": evaluation}
-    return {"data": {"format": "index_png", **splits}, "thresholds": {"miou": {"max_drop": 0.01}}}
+    num_images = len(list_images(evaluation["images"]))
+    return {
+        "data": {"format": "index_png", **splits},
+        "thresholds": {"miou": {"max_drop": provable_drop(num_images)}},
+        "num_evaluation_samples": num_images,
+    }
 
 
 def _pairs(data: Path, patterns: tuple[str, ...]) -> Iterator[dict[str, Path]]:

@@ -20,6 +20,9 @@ from qgate.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+# For whom `qgate init` has no answer.
+OWN_MODEL = 'for a model of your own code write the file by hand, with loader = "factory": docs/custom-models.md'
+
 _VARIABLE = re.compile(r"\$\{([^}]*)\}")
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -142,7 +145,7 @@ def _instead(path: Path) -> str:
     meant = next((file for file in above if file.is_file()), None)
     if meant:
         return f"there is {meant}: run in its folder, or name it with --qgate-config (pytest) or --config (qgate)"
-    return "write one with `qgate init`"
+    return f"write one with `qgate init`, or {OWN_MODEL}"
 
 
 def _expand(cursor: Cursor) -> Any:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qgate.config.document import shown
+from qgate.config.document import OWN_MODEL, shown
 from qgate.config.reader import NUM_SAMPLES
 from qgate.errors import ConfigError
 
@@ -68,6 +68,10 @@ _SAME_IMAGES = """\
 # looks better on what it was calibrated on. Name training data in `calibration` as soon as you can.
 """
 
+_PROVABLE = """\
+# What {count} evaluation samples can settle: about 0.25 / sqrt({count}), in whole hundredths. With more, ask for less.
+"""
+
 _MAX_DROP = """\
 # max_drop is for float32's value minus int8's. It is held where the drop's whole confidence interval is within. Few
 # images make a wide one; where the limit lies inside, the verdict is "inconclusive" and says how many would settle it.
@@ -80,7 +84,7 @@ def propose(weights: Path, data: Path, folder: Path, registry: Registry) -> str:
 
     Raises `ConfigError` where a file is missing, or no plugin recognises it.
     """
-    model = registry.propose("qgate_propose_model", _existing(weights, "--weights"))
+    model = _model(_existing(weights, "--weights"), registry)
     found = registry.propose("qgate_propose_data", _existing(data, "--data"))
     name = re.sub(r"[^\w.+-]+", "-", weights.stem).lstrip(".+-") or "model"
     quoted = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _string(name)
@@ -89,8 +93,15 @@ def propose(weights: Path, data: Path, folder: Path, registry: Registry) -> str:
         model="\n".join(_pairs(model, folder)),
         data=_data(found["data"], folder),
         backend=_backend(quoted, registry).rstrip(),
-        thresholds="\n\n".join(_thresholds(quoted, found["thresholds"], folder)),
+        thresholds="\n\n".join(_thresholds(quoted, found, folder)),
     )
+
+
+def _model(weights: Path, registry: Registry) -> Mapping[str, Any]:
+    try:
+        return registry.propose("qgate_propose_model", weights)
+    except ConfigError as error:
+        raise ConfigError(f"{error.message}; {OWN_MODEL}", path=error.path) from error
 
 
 def _backend(name: str, registry: Registry) -> str:
@@ -111,9 +122,11 @@ def _data(data: Mapping[str, Any], folder: Path) -> str:
     return "\n".join((first, remark + others[0], *others[1:]))
 
 
-def _thresholds(name: str, thresholds: Mapping[str, Mapping[str, Any]], folder: Path) -> Iterator[str]:
-    for metric, limits in thresholds.items():
-        remark = _MAX_DROP if "max_drop" in limits else ""
+def _thresholds(name: str, found: Mapping[str, Any], folder: Path) -> Iterator[str]:
+    count = found.get("num_evaluation_samples")
+    max_drop = _MAX_DROP + (_PROVABLE.format(count=count) if count else "")
+    for metric, limits in found["thresholds"].items():
+        remark = max_drop if "max_drop" in limits else ""
         yield f"[models.{name}.thresholds.{metric}]\n{remark}" + "\n".join(_pairs(limits, folder))
 
 

@@ -64,13 +64,14 @@ class Settings:
 class SplitConfig:
     """One split of `[models.X.data]`: a data set format and the options that it takes.
 
-    `num_samples` is given for calibration only.
+    `num_samples` is given for calibration only; `option_places` says where each of its keys stands.
     """
 
     format: str
     options: Any
     place: Place
     num_samples: int | None = None
+    option_places: dict[str, Place] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -182,7 +183,7 @@ class ThresholdConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """One `[models.X]` table; `options` is the loader's `Options`."""
+    """One `[models.X]` table; `options` is the loader's `Options`, `option_places` says where each key stands."""
 
     name: str
     loader: str
@@ -192,6 +193,7 @@ class ModelConfig:
     timing: TimingConfig
     thresholds: dict[str, ThresholdConfig]
     place: Place
+    option_places: dict[str, Place] = field(default_factory=dict)
 
     @property
     def limit_tables(self) -> tuple[ThresholdConfig, ...]:

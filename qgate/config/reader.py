@@ -26,11 +26,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qgate.config.document import Cursor, Document
+    from qgate.config.model import Place
     from qgate.plugins import Registry
     from qgate.protocols import Loader
 
 MODEL_NAME = r"\w[\w.+-]*"  # part of test names and of file names
 MODEL_KEYS = ("loader", "data", "quantization", "timing", "thresholds")
+FILES = frozenset({"results", "blessed"})  # keys of [qgate] that name a file to write
 SPLITS = ("calibration", "evaluation", "train")
 MAX_OVERLAP = Key("max_overlap", float, DataConfig.max_overlap, {"minimum": 0, "maximum": 1})
 NUM_SAMPLES = Key("num_samples", int, 64, {"minimum": 1})
@@ -49,7 +51,12 @@ def plugin_modules(document: Document) -> tuple[str, ...]:
 
 def bind_settings(document: Document, executor: ExecutorConfig = Settings.executor) -> Settings:
     """Give the `[qgate]` table; `executor` is what its table of that name says. Raises `ConfigError`."""
-    return bind_table(document.root.table("qgate"), Settings, others=("executor",), executor=executor)
+    table = document.root.table("qgate")
+    settings = bind_table(table, Settings, others=("executor",), executor=executor)
+    for key in FILES & table.value.keys():
+        if getattr(settings, key).is_dir():
+            raise table.child(key).value_error(f'"{table.value[key]}" is a folder; name a file in it')
+    return settings
 
 
 def bind(document: Document, registry: Registry) -> GateConfig:
@@ -107,6 +114,7 @@ def _bind_model(name: str, table: Cursor, registry: Registry) -> ModelConfig:
         timing=bind_table(table.table("timing"), TimingConfig),
         thresholds=bind_thresholds(table.table("thresholds"), registry.metrics),
         place=table.place,
+        option_places=_places(table),
     )
 
 
@@ -137,7 +145,11 @@ def _bind_split(data: Cursor, name: str, registry: Registry) -> SplitConfig:
     core_keys = ("format", "num_samples") if name == "calibration" else ("format",)
     options: Any = bind_table(split, dataset.Options, others=core_keys)
     num_samples = bind_key(split, NUM_SAMPLES) if name == "calibration" else None
-    return SplitConfig(chosen, options, split.place, num_samples)
+    return SplitConfig(chosen, options, split.place, num_samples, _places(split))
+
+
+def _places(table: Cursor) -> dict[str, Place]:
+    return {key: value.place for key, value in table.children()}
 
 
 def _with_checked_recipe(model: ModelConfig, table: Cursor, registry: Registry) -> ModelConfig:

@@ -44,15 +44,35 @@ def _bind_limits(
     metric: str, table: Cursor, allowed: tuple[str, ...], others: tuple[str, ...] = (), *, optional: bool = False
 ) -> ThresholdConfig:
     keys = [Key(limit, float, None) for limit in allowed]
+    _check_bound(metric, table, allowed)
     values = bind_keys(table, [*keys, DROP_TYPE] if "max_drop" in allowed else keys, others)
     drop_type = values.pop("drop_type", DROP_TYPE.default)
     given = {limit: values[limit] for limit in table.value if limit in allowed}
+    if metric == "size_reduction":
+        _check_shares(table, given)
     if not given and not optional:
         raise table.error(f"holds no limit, so nothing would be judged; add one of {', '.join(allowed)}")
     if "drop_type" in table.value and "max_drop" not in given:
         raise table.error("drop_type says how max_drop is measured, and there is no max_drop", "drop_type")
     places = {limit: table.child(limit).place for limit in given}
     return ThresholdConfig(metric, given, table.place, drop_type, places)
+
+
+def _check_shares(table: Cursor, given: dict[str, float]) -> None:
+    for limit, value in given.items():
+        if value > 1:
+            raise table.child(limit).value_error(
+                f"is a share, of which 0.72 is 72 %; expected at most 1, got {value:g}"
+            )
+
+
+def _check_bound(metric: str, table: Cursor, allowed: tuple[str, ...]) -> None:
+    """Say why a bound is on the wrong side, which is no misspelling of the other."""
+    sides = (("lower_bound", "more", "upper_bound", "less"), ("upper_bound", "less", "lower_bound", "more"))
+    for bound, better, other, worse in sides:
+        if bound in expect_table(table).value and bound not in allowed:
+            reason = f"{bound} is for metrics where {better} is better; of {metric} {worse} is: use {other}"
+            raise table.error(reason, bound)
 
 
 def _bind_slices(metric: str, array: Cursor, allowed: tuple[str, ...]) -> tuple[ThresholdConfig, ...]:

@@ -129,7 +129,10 @@ def read_sample(dataset: Dataset, index: int) -> Sample:
 def brief(error: Exception) -> str:
     """Say in one line what was raised, and on which line of which file."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({frame.filename}:{frame.lineno}, in {frame.name})"
+    name, said = type(error).__name__, str(error)
+    if "Traceback of TorchScript" in said:  # its last line is the message, in 45 lines of torch's own code
+        said = said.strip().rpartition("\n")[2].removeprefix(f"{name}: ")
+    return f"{name}: {said} ({frame.filename}:{frame.lineno}, in {frame.name})"
 
 
 def predict(loaded: LoadedModel, arms: Modules, sample: Sample) -> dict[str, Any]:

@@ -108,11 +108,12 @@ class FactoryDataset:
 def _call(path: str) -> Any:
     module_name, colon, name = path.partition(":")
     if not (colon and module_name and name):
-        raise ConfigError(f'factory "{path}" must be "package.module:function"')
+        raise ConfigError(f'factory "{path}" must be "package.module:function"', key="factory")
     try:
         function = getattr(import_module(module_name), name)
     except ModuleNotFoundError as error:
-        raise ConfigError(f'factory "{path}": {error}; is it in the folder of qgate.toml or installed?') from error
+        missing = f'factory "{path}": {error}; is it in the folder of qgate.toml or installed?'
+        raise ConfigError(missing, key="factory") from error
     except AttributeError as error:
-        raise ConfigError(f'factory "{path}": {error}') from error
+        raise ConfigError(f'factory "{path}": {error}', key="factory") from error
     return function()

@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qgate.engine.evaluate import compares_with_float32
+import torch
+
+from qgate.engine.evaluate import brief, compares_with_float32
 from qgate.engine.slices import check_slices
 from qgate.errors import DataError, ModelError, QGateError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qgate.config.model import ModelConfig, Place, SplitConfig
     from qgate.plugins import Registry
     from qgate.protocols import Dataset, LoadedModel
@@ -56,11 +60,29 @@ def _open_training(config: ModelConfig, registry: Registry, loaded: LoadedModel)
 def load_model(config: ModelConfig, registry: Registry) -> LoadedModel:
     """Load the float32 model. Raises `ModelError`; a loader that raises anything else is named."""
     try:
-        return registry.loaders.get(config.loader)().load(config.options)
+        loaded = registry.loaders.get(config.loader)().load(config.options)
     except QGateError as error:
-        raise _placed(error, config.place) from error
+        raise _placed(error, config.place, config.option_places) from error
     except Exception as error:
-        raise ModelError(f'[models.{config.name}] loader "{config.loader}" failed: {_brief(error)}') from error
+        raise ModelError(f'[models.{config.name}] loader "{config.loader}" failed: {brief(error)}') from error
+    _check_loaded(loaded, config)
+    return loaded
+
+
+def _check_loaded(loaded: LoadedModel, config: ModelConfig) -> None:
+    """Raise `ModelError` where what was loaded is no module with a tuple of tensors as its example inputs."""
+    inputs: Any = loaded.example_inputs
+    if not isinstance(loaded.module, torch.nn.Module):
+        found = f"module must be a torch.nn.Module, got {type(loaded.module).__name__}"
+    elif not isinstance(inputs, tuple):
+        found = f"example_inputs must be a tuple of tensors, e.g. (torch.zeros(1, 3),), got {type(inputs).__name__}"
+    elif not inputs or not all(isinstance(value, torch.Tensor) for value in inputs):
+        types = ", ".join(type(value).__name__ for value in inputs) or "nothing"
+        found = f"example_inputs must be a tuple of tensors, one for each input, got a tuple of {types}"
+    else:
+        return
+    message = f'[models.{config.name}] loader "{config.loader}": {found}'
+    raise ModelError(message, path=config.place.path, line=config.place.line)
 
 
 def _open_split(
@@ -70,10 +92,10 @@ def _open_split(
     try:
         opened: Dataset = dataset.open(config.options, class_names=loaded.class_names, require_targets=require_targets)
     except QGateError as error:
-        raise _placed(error, config.place) from error
+        raise _placed(error, config.place, config.option_places) from error
     except Exception as error:
         raise DataError(
-            f'the {split} data of format "{config.format}" cannot be opened: {_brief(error)}',
+            f'the {split} data of format "{config.format}" cannot be opened: {brief(error)}',
             path=config.place.path,
             line=config.place.line,
         ) from error
@@ -82,10 +104,7 @@ def _open_split(
     return opened
 
 
-def _placed(error: QGateError, place: Place) -> QGateError:
-    """Let an error that names no file name the configuration's table."""
+def _placed(error: QGateError, table: Place, options: Mapping[str, Place]) -> QGateError:
+    """Let an error that names no file name the configuration's table, or the line of the key that it is about."""
+    place = options.get(getattr(error, "key", None) or "", table)
     return error if error.path else type(error)(error.message, path=place.path, line=place.line)
-
-
-def _brief(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

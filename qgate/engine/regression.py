@@ -58,7 +58,8 @@ def _unchanged(figures: Figures) -> Figures:
     if value is None or not math.isfinite(value):
         return {}
     is_known = figures.get("drop_interval") or figures.get("interval")  # else no later run could be compared with it
-    return {"blessed": value, "regression": 0.0, "regression_interval": (0.0, 0.0) if is_known else None}
+    interval = (0.0, 0.0) if is_known else None
+    return {"blessed": value, "regression": 0.0, "regression_interval": interval, "blessing": True}
 
 
 def regression(figures: Figures, entry: Entry, confidence: float) -> Figures:

@@ -75,7 +75,8 @@ class Reuse:
         self._registry = registry
         self._environment = environment
         self._cache = Cache(config.qgate.cache, config.qgate.cache_bytes)
-        self._conditions: Key = {}
+        self._conditions: Key | None = None
+        self._is_telling = True
         self._calibrating: tuple[Sequence[int], Key] = ((), {})
 
     def quantized(
@@ -240,14 +241,28 @@ class Reuse:
         return self._identity(kind, loaded, about) if self._cache.max_bytes else None
 
     def _identity(self, kind: str, loaded: LoadedModel, about: Callable[[], Key]) -> Key | None:
+        conditions = self._told(loaded)
+        if conditions is None:
+            return None
         try:
-            self._conditions = self._conditions or self.conditions(loaded)
-            return {"kind": kind, **self._conditions, **about()}
+            return {"kind": kind, **conditions, **about()}
         except QGateError:
             raise
         except Exception as error:  # noqa: BLE001  # a user's classes may be of any kind
-            self._note(f"the {kind} are not cached, for what they depend on cannot be told: {brief(error)}")
+            self._note(f"{kind}: not cached, for what that depends on cannot be told: {brief(error)}")
             return None
+
+    def _told(self, loaded: LoadedModel) -> Key | None:
+        """Say what all results depend on; None where that has failed, which is tried and noted once."""
+        if self._conditions is None and self._is_telling:
+            self._is_telling = False
+            try:
+                self._conditions = self.conditions(loaded)
+            except QGateError:
+                raise
+            except Exception as error:  # noqa: BLE001  # a user's classes may be of any kind
+                self._note(f"nothing is cached, for what all results depend on cannot be told: {brief(error)}")
+        return self._conditions
 
     def conditions(self, loaded: LoadedModel) -> Key:
         """Say what all results depend on."""

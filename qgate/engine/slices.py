@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from qgate.config.document import did_you_mean, shown
@@ -35,13 +37,26 @@ def check_slices(config: ModelConfig, registry: Registry, class_names: Sequence[
 
 
 def _metric(threshold: ThresholdConfig, registry: Registry, class_names: Sequence[str], header: str) -> Metric:
-    place = threshold.place
+    place, kind = threshold.place, registry.metrics.get(threshold.metric)
+    _check_complete(kind)
     try:
-        return registry.metrics.get(threshold.metric)(class_names)
+        return kind(class_names)
     except QGateError as error:
         raise ConfigError(f"{header}] {error}", path=shown(place.path), line=place.line) from error
     except Exception as error:
         raise PluginError(f'metric "{threshold.metric}" cannot be made: {brief(error)}') from error
+
+
+def _check_complete(kind: type[Metric]) -> None:
+    """Raise `PluginError`, at the plugin's class, where a method that a subclass must write is missing."""
+    missing = sorted(getattr(kind, "__abstractmethods__", ()))
+    if not missing:
+        return
+    file, line = None, None
+    with suppress(OSError, TypeError):  # a class that was not written in a file
+        file, line = inspect.getsourcefile(kind), inspect.getsourcelines(kind)[1]
+    message = f'metric "{kind.name}": the class {kind.__qualname__} lacks the method {", ".join(missing)}'
+    raise PluginError(message, path=file, line=line)
 
 
 def _slices(metric: Metric) -> Mapping[str, Sequence[str]]:

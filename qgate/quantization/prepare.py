@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from qgate.config.model import WeightRounding
     from qgate.quantization.observers import Observer
 
+_TORCH = Path(torch.__file__).parent
 _CONVOLUTION = {"input": None, "weight": None, "bias": None, "stride": 1, "padding": 0, "dilation": 1, "groups": 1}
 _TRANSPOSED = {
     "input": None,
@@ -281,8 +282,11 @@ def _trace_errors(module: torch.nn.Module) -> Iterator[None]:
         raise
     except Exception as error:
         place = _deepest_module(module, error)
+        said = f"{type(error).__name__}: {_first_line(error)}"
         if place is None:
-            raise QuantizationError(f"torch cannot prepare the model for quantization: {error}") from error
+            file, line = _deepest_frame(error) or (None, None)
+            message = f"torch cannot prepare the model for quantization ({said})"
+            raise QuantizationError(message, path=file, line=line) from error
         name, file, line = place
         what, way_out = (
             (
@@ -293,7 +297,7 @@ def _trace_errors(module: torch.nn.Module) -> Iterator[None]:
             else ("the model itself", "move that line into a submodule and name it in `non_traceable`")
         )
         raise TraceError(
-            f"FX cannot trace {what} ({_first_line(error)}); {way_out}, or move the untraceable part out of `forward`",
+            f"FX cannot trace {what} ({said}); {way_out}, or move the untraceable part out of `forward`",
             path=file,
             line=line,
         ) from error
@@ -303,15 +307,23 @@ def _deepest_module(module: torch.nn.Module, error: Exception) -> tuple[str, Pat
     """Find the innermost frame of the user's code that runs in a module: its name, file and line."""
     names = {id(child): name for name, child in module.named_modules()}
     found = None
-    torch_folder = Path(torch.__file__).parent
     for frame, line in traceback.walk_tb(error.__traceback__):
-        file = Path(frame.f_code.co_filename)
-        if torch_folder in file.parents:
+        code, file = frame.f_code, Path(frame.f_code.co_filename)
+        if _TORCH in file.parents:
             continue
-        owner = frame.f_locals.get("self")
-        if id(owner) in names:  # an observer is a module too, but none of the model's
+        owner = frame.f_locals.get(code.co_varnames[0]) if code.co_argcount else None  # `self`, whatever its name
+        # An observer is a module too, but none of the model's; and a function may be given a module.
+        if id(owner) in names and hasattr(type(owner), code.co_name):
             found = (names[id(owner)], file, line)
     return found
+
+
+def _deepest_frame(error: Exception) -> tuple[Path, int] | None:
+    """Find the innermost line of a file that is neither ours nor installed beside torch."""
+    others = {_TORCH.parent, Path(__file__).parents[1]}
+    places = [(Path(frame.f_code.co_filename), line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    users = [(file, line) for file, line in places if file.is_file() and others.isdisjoint(file.parents)]
+    return users[-1] if users else None
 
 
 def _first_line(error: Exception) -> str:

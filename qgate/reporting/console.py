@@ -13,7 +13,7 @@ from qgate.reporting.bars import ASCII, UNICODE
 from qgate.reporting.comparison import comparisons
 from qgate.reporting.limits import fitting_table
 from qgate.reporting.rows import caption, footer, headline, models_worst_first, standing
-from qgate.reporting.sections import against_blessed, kernels, missing, next_steps
+from qgate.reporting.sections import against_blessed, kernels, missing, next_steps, worst_slices
 from qgate.reporting.tables import STYLES, comparison_table, forms_table, layers_table, losers_table
 from qgate.reporting.text import KEPT_TOGETHER, encodable, is_drawable, printable, spelled
 
@@ -100,7 +100,10 @@ def _print_model(console: Console, name: str, model: ModelResult, glyphs: Glyphs
     for label, text in _remarks(model):
         print_labelled(console, f"{label}:", text, STYLES.get(label, ""))
     width = console.width
-    for table in (losers_table(model, glyphs, width), forms_table(model, glyphs, width), layers_table(model)):
+    _print_section(console, losers_table(model, glyphs, width))
+    if any(loser.interval is None for loser in worst_slices(model)):
+        print_labelled(console, "without an interval:", "its targets are in too few samples for one", "dim")
+    for table in (forms_table(model, glyphs, width), layers_table(model)):
         _print_section(console, table)
     for label, text in _foot(name, model):
         print_labelled(console, f"{label}:", text, STYLES.get(label, ""))

@@ -32,5 +32,7 @@ class Report:
         try:
             self.reporter.write(result, self.destination)
         except Exception as error:
-            reason = f"the {self.reporter.name} report cannot be written: {type(error).__name__}: {error}"
+            refusal = error.strerror if isinstance(error, OSError) else None
+            said = refusal or f"{type(error).__name__}: {error}"
+            reason = f"the {self.reporter.name} report cannot be written: {said}"
             raise QGateError(reason, path=self.destination) from error

@@ -79,7 +79,7 @@ def against_blessed(metric: str, figures: Mapping[str, Any]) -> str:
     worse_by = figures.get("regression")
     if "not_comparable" in figures:
         return "not comparable"
-    if worse_by is None or "blessed" not in figures:
+    if worse_by is None or "blessed" not in figures or figures.get("blessing"):
         return ""
     if worse_by == 0:
         return "same"

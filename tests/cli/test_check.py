@@ -8,6 +8,8 @@ import pytest
 from command_line import Outcome, as_process
 from toy_project import HELD, MISSED, SPEED
 
+from qgate.config.document import OWN_MODEL
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -116,7 +118,10 @@ def test_one_model_of_several(project: Folder, qgate: Qgate) -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("check", "--config", "absent.toml"), "absent.toml: there is no such file; write one with `qgate init`"),
+        (
+            ("check", "--config", "absent.toml"),
+            f"absent.toml: there is no such file; write one with `qgate init`, or {OWN_MODEL}",
+        ),
         (("check", "--config", "."), ".: is a folder; expected a qgate.toml"),
         (("check", "--model", "large"), 'qgate.toml: has no model "large"; it has toy'),
         (("check", "--report", "pdf:x"), 'unknown reporter "pdf"; there are gitlab, html, json, markdown'),
@@ -145,7 +150,8 @@ def test_a_mistake_on_the_command_line_exits_with_4(
             'evaluation = { factory = "toy:no_data"',
             r"qgate\.toml:\d+: the evaluation data is empty",
         ),
-        ('"toy:model"', '"toy:modle"', r'qgate\.toml:3: factory "toy:modle": .*'),
+        ('"toy:model"', '"toy:modle"', r'qgate\.toml:5: factory "toy:modle": .*'),
+        ('factory = "toy:model"', '\nfactory = "tos:model"', r'qgate\.toml:6: factory "tos:model": .*'),
     ],
 )
 def test_a_mistake_in_the_configuration_exits_with_4_and_changes_nothing(
@@ -156,6 +162,33 @@ def test_a_mistake_in_the_configuration_exits_with_4_and_changes_nothing(
 
     assert re.fullmatch(expected, qgate("check").error)
     assert project.text(".qgate/results.json") == before
+
+
+MODEL_OF_THE_TOY = "return Toy(), torch.rand(1, 3, 8, 8)"
+EXPECTED_INPUTS = r"qgate\.toml:3: \[models\.toy\] loader \"factory\": example_inputs must be a tuple of tensors, "
+
+
+@pytest.mark.parametrize(
+    ("replacement", "expected"),
+    [
+        (
+            "raise RuntimeError('disk on fire')",
+            r"\[models\.toy\] loader \"factory\" failed: RuntimeError: disk on fire \(.*toy\.py:22, in model\)",
+        ),
+        ("return Toy(), [torch.rand(1, 3, 8, 8)]", f"{EXPECTED_INPUTS}one for each input, got a tuple of list"),
+        (
+            "import qgate; return qgate.LoadedModel(Toy(), [torch.rand(1, 3, 8, 8)])",
+            EXPECTED_INPUTS + r"e\.g\. \(torch\.zeros\(1, 3\),\), got list",
+        ),
+        ("return Toy(), ()", f"{EXPECTED_INPUTS}one for each input, got a tuple of nothing"),
+    ],
+)
+def test_a_factory_that_gives_no_model_is_told_in_one_line(
+    project: Folder, qgate: Qgate, replacement: str, expected: str
+) -> None:
+    project.write("toy.py", project.text("toy.py").replace(MODEL_OF_THE_TOY, replacement))
+
+    assert re.fullmatch(expected, qgate("check").error)
 
 
 @pytest.mark.parametrize("key", ["artifacts", "results"])

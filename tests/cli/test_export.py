@@ -28,6 +28,21 @@ def test_the_artifact_runs_without_what_it_came_from(project: Folder, qgate: Qga
         assert load_artifact(project.root / "out" / "toy.pt")(torch.rand(1, 3, 8, 8)).shape == (1, 4)
 
 
+def test_the_only_model_needs_no_name(project: Folder, qgate: Qgate) -> None:
+    outcome = qgate("export", "--output", "toy.pt")
+
+    assert (outcome.code, outcome.out[:12]) == (0, "wrote toy.pt"), outcome
+
+
+def test_of_several_models_one_must_be_named(project: Folder, qgate: Qgate) -> None:
+    text = project.text("qgate.toml")
+    project.write("qgate.toml", text + text[text.index("[models.toy]") :].replace("models.toy", "models.other"))
+
+    error = qgate("export", "--output", "toy.pt").error
+
+    assert error == "qgate.toml: one model is written to one file; name it with --model: toy, other"
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

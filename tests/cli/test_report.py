@@ -62,6 +62,28 @@ def test_a_configuration_that_has_changed_since_is_noted(project: Folder, qgate:
     assert outcome.err == "qgate: qgate.toml has changed since this run; run the gate again\n"
 
 
+def test_a_run_of_another_configuration_is_compared_with_that(project: Folder, qgate: Qgate) -> None:
+    project.write("other.toml", project.text("qgate.toml") + "\n# another\n")
+    qgate("check", "--config", "other.toml", "--no-timing")
+
+    assert qgate("report").err == "qgate: this run was of other.toml, not of qgate.toml\n"
+    assert qgate("report", "--config", "other.toml").err == ""
+
+    project.write("other.toml", project.text("qgate.toml"))
+    changed = "qgate: other.toml has changed since this run; run the gate again\n"
+    assert qgate("report").err == f"qgate: this run was of other.toml, not of qgate.toml\n{changed}"
+
+    (project.root / "other.toml").unlink()
+    gone = "qgate: other.toml is not there any more\n"
+    assert qgate("report").err == f"qgate: this run was of other.toml, not of qgate.toml\n{gone}"
+
+
+def test_a_report_that_cannot_be_written_is_told_in_one_line(project: Folder, qgate: Qgate) -> None:
+    error = qgate("report", "--format", "markdown", "--output", "conftest.py/report.md").error
+
+    assert error == "conftest.py/report.md: the markdown report cannot be written: File exists"
+
+
 @pytest.mark.parametrize("form", [(), ("--format", "markdown"), ("--json",)], ids=["table", "markdown", "json"])
 def test_an_artifact_that_is_not_what_was_judged_is_noted(
     project: Folder, qgate: Qgate, form: tuple[str, ...], monkeypatch: pytest.MonkeyPatch

@@ -325,6 +325,19 @@ def test_a_folder_that_cannot_be_written_is_told_and_harms_nothing(project: Coun
     assert note.startswith("the cache cannot be written (Not a directory)")
 
 
+def test_where_nothing_can_be_cached_that_is_told_once(project: Counting, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(value: object) -> None:
+        raise RuntimeError("no noise")
+
+    monkeypatch.setattr("qgate.engine.reuse._noise", refuse)
+
+    result, _ = project.run()
+
+    (note,) = [note for note in result.notes if "cached" in note]
+    assert note.startswith("nothing is cached, for what all results depend on cannot be told: RuntimeError: no noise (")
+    assert result.verdicts[0].status == "passed"
+
+
 def test_predictions_that_cannot_be_stored_are_computed_each_time(project: Counting) -> None:
     project.edit("counting.py", 'return Prediction(helper.flat(output).numpy() * SCALE, "flat")', "return Odd(output)")
     project.edit(

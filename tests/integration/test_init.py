@@ -81,7 +81,9 @@ def test_the_whole_sets_are_accepted(assets: Path, qgate: Qgate, tmp_path: Path)
         written = qgate("init", "--weights", assets / "yolov5n.pt", "--data", assets / data, "--output", name)
 
         assert written.code == 0, written
+        assert f"run `qgate check --config {name}` or `pytest --qgate --qgate-config {name}`" in written.out
         text = (tmp_path / name).read_text(encoding="utf-8")
+        assert "\nmax_drop = 0.03\n" in text  # the share that 128 images can settle
         assert "Calibration samples should not be evaluation samples" in text  # there is one set only
         assert max(map(len, text.splitlines())) <= 200
 
@@ -100,7 +102,11 @@ def test_an_existing_file_stays_as_it_is(assets: Path, tmp_path: Path, qgate: Qg
     [
         ("absent.pt", "val128/data.yaml", "*absent.pt: there is no such file or folder; --weights must name one"),
         ("yolov5n.pt", "absent.yaml", "*absent.yaml: there is no such file or folder; --data must name one"),
-        ("README.md", "val128/data.yaml", "*README.md: no plugin recognises it; yolov5: not a file that torch.save *"),
+        (
+            "README.md",
+            "val128/data.yaml",
+            "*README.md: no plugin recognises it; yolov5: not a file that torch.save *factory*",
+        ),
         ("val128", "val128/data.yaml", "*val128: no plugin recognises it; yolov5: cannot be read *"),
         ("yolov5n.pt", "README.md", "*README.md: no plugin recognises it"),
         ("yolov5n.pt", "yolov5n.pt", "*yolov5n.pt: no plugin recognises it"),

@@ -46,6 +46,8 @@ def test_blessing_shows_before_and_after_and_later_runs_compare(blessable: Proje
     first.stdout.fnmatch_lines(
         [f"qgate: blessed toy: accuracy: nothing -> {accuracy:.6g}", "*qgate-blessed.json was written*"]
     )
+    first.stdout.no_fnmatch_line("*against blessed*")
+    later.stdout.fnmatch_lines(["against blessed: *accuracy same*"])
     again.stdout.fnmatch_lines(["qgate: qgate-blessed.json was left as it was"])
     assert blessed(blessable)["toy"]["accuracy"]["value"] == accuracy
     assert blessed(blessable)["toy"]["size_reduction"]["value"] == figures["size_reduction"]["value"]
@@ -93,6 +95,15 @@ def test_a_model_that_does_not_hold_is_not_blessed(
         [f"qgate: not blessed toy: not held: {missed}; *", "qgate: qgate-blessed.json was left as it was"]
     )
     assert blessable.text("qgate-blessed.json") == before
+
+
+def test_where_nothing_was_blessed_there_is_no_file_to_leave(blessable: Project) -> None:
+    limit_more(blessable, replaced=("lower_bound = 0.1", "lower_bound = 1.5"))
+
+    result = blessable.run("--qgate-update-blessed")
+
+    result.stdout.fnmatch_lines(["qgate: not blessed toy: *", "qgate: qgate-blessed.json was not written"])
+    assert not (blessable.root / "qgate-blessed.json").exists()
 
 
 def test_a_limit_that_is_left_out_does_not_keep_the_others_from_being_blessed(blessable: Project) -> None:

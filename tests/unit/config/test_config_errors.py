@@ -9,6 +9,7 @@ import pytest
 from config_mistakes import VALID, Mistake
 
 from qgate.config import read_config
+from qgate.config.document import OWN_MODEL
 from qgate.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -328,7 +329,7 @@ def test_a_missing_file_says_how_to_write_one(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as error:
         read_config(tmp_path / "sub" / "qgate.toml", registry)
-    assert str(error.value) == "sub/qgate.toml: there is no such file; write one with `qgate init`"
+    assert str(error.value) == f"sub/qgate.toml: there is no such file; write one with `qgate init`, or {OWN_MODEL}"
 
 
 def test_a_missing_file_names_one_in_a_folder_above(
@@ -349,3 +350,16 @@ def test_a_folder_is_not_a_file(tmp_path: Path, registry: Registry) -> None:
     with pytest.raises(ConfigError) as error:
         read_config(tmp_path, registry)
     assert str(error.value) == f"{tmp_path}: is a folder; expected a qgate.toml"
+
+
+@pytest.mark.parametrize("key", ["results", "blessed"])
+@pytest.mark.parametrize("named", [".", "{folder}"])
+def test_a_folder_for_a_file_is_named_as_it_was_written(
+    key: str, named: str, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written = named.format(folder=tmp_path)
+    (tmp_path / "qgate.toml").write_text(VALID.replace("seed = 0", f'{key} = "{written}"'), encoding="utf-8")
+    with pytest.raises(ConfigError) as error:
+        read_config(tmp_path / "qgate.toml", registry)
+    assert str(error.value) == f'qgate.toml:3: [qgate] {key}: "{written}" is a folder; name a file in it'

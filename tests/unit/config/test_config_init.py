@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 class Proposer:
     """Knows `.pt` files and folders."""
 
-    def __init__(self, calibration: str) -> None:
+    def __init__(self, calibration: str, count: int = 0) -> None:
         self.calibration = calibration
+        self.count = count
 
     @hookimpl
     def qgate_propose_model(self, weights: Path) -> dict[str, Any] | None:
@@ -38,7 +39,8 @@ class Proposer:
         if data.is_file():
             raise DataError("ends in the middle", path=data)
         splits = {"calibration": {"path": data / self.calibration}, "evaluation": {"path": data / "val.txt"}}
-        return {"data": {"format": "text", **splits}, "thresholds": {"map": {"max_drop": 0.015}}}
+        found = {"data": {"format": "text", **splits}, "thresholds": {"map": {"max_drop": 0.015}}}
+        return found | ({"num_evaluation_samples": self.count} if self.count else {})
 
 
 class Kernels:
@@ -125,6 +127,15 @@ def test_calibrating_on_the_evaluation_set_is_remarked_on(
     assert ("Calibration samples should not be evaluation samples" in text) is warned
 
 
+@pytest.mark.parametrize(("count", "said"), [(128, True), (0, False)])
+def test_a_limit_that_follows_from_the_number_of_samples_says_so(
+    count: int, said: bool, tmp_path: Path, weights: Path, registry_of: Callable[..., Registry]
+) -> None:
+    text = propose(weights, tmp_path, tmp_path, registry_of(Proposer("train.txt", count)))
+    assert ("What 128 evaluation samples can settle: about 0.25 / sqrt(128)" in text) is said
+    assert ("can settle" in text) is said
+
+
 def test_the_plugin_registered_last_is_asked_first(
     tmp_path: Path, weights: Path, registry_of: Callable[..., Registry]
 ) -> None:
@@ -139,7 +150,9 @@ def test_files_that_are_not_there_are_named(tmp_path: Path, registry_of: Callabl
 
 def test_weights_that_no_plugin_knows_are_an_error(tmp_path: Path, registry_of: Callable[..., Registry]) -> None:
     (tmp_path / "model.tflite").touch()
-    with pytest.raises(ConfigError, match=r"model\.tflite: no plugin recognises it$"):
+    with pytest.raises(
+        ConfigError, match=r'model\.tflite: no plugin recognises it; .* loader = "factory": docs/custom-models\.md$'
+    ):
         propose(tmp_path / "model.tflite", tmp_path, tmp_path, registry_of(Proposer("a")))
 
 

@@ -40,6 +40,20 @@ MISTAKES = [
         "limit", "max_drop", "max_dop", '16: [models.m.thresholds.map] unknown key "max_dop"; did you mean "max_drop"?'
     ),
     Mistake(
+        "bound-of-the-other-side",
+        "max_drop",
+        "upper_bound",
+        "16: [models.m.thresholds.map] upper_bound is for metrics where less is better; of map more is: use "
+        "lower_bound",
+    ),
+    Mistake(
+        "share-in-percent",
+        ".map]\nmax_drop = 0.01",
+        ".size_reduction]\nlower_bound = 72",
+        "16: [models.m.thresholds.size_reduction] lower_bound: is a share, of which 0.72 is 72 %; expected at most 1, "
+        "got 72",
+    ),
+    Mistake(
         "limit-nan",
         "0.01",
         "nan",
@@ -74,12 +88,6 @@ MISTAKES = [
         "thresholds.map",
         "thresholds.speedup",
         '16: [models.m.thresholds.speedup] unknown key "max_drop"; expected one of lower_bound, max_regression',
-    ),
-    Mistake(
-        "wrong-direction",
-        "max_drop",
-        "upper_bound",
-        '16: [models.m.thresholds.map] unknown key "upper_bound"; did you mean "lower_bound"?',
     ),
     Mistake(
         "drop-type-alone",

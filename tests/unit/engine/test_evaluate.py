@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch import nn
 
-from qgate.engine.evaluate import compares_with_float32, evaluate
+from qgate.engine.evaluate import brief, compares_with_float32, evaluate
 from qgate.engine.factory import FactoryDataset
 from qgate.engine.progress import Silent
 from qgate.errors import DataError, ModelError, PluginError, QGateError
 from qgate.metrics import MeanMetric
 from qgate.protocols import LoadedModel
+from qgate.quantization.prepare import quiet_torch_ao
 
 NAN = float("nan")
 
@@ -191,3 +192,14 @@ def test_after_an_error_no_thread_goes_on() -> None:
 
     assert len(dataset.read) < 400
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("qgate")]
+
+
+def test_of_what_torchscript_raises_only_the_message_is_told() -> None:
+    with quiet_torch_ao():
+        traced = torch.jit.trace(nn.Conv2d(3, 4, 1), torch.ones(1, 3, 8, 8))
+
+    with pytest.raises(RuntimeError) as caught:
+        traced(torch.ones(1, 2, 8, 8))
+
+    assert "Traceback of TorchScript" in str(caught.value)
+    assert brief(caught.value).startswith("RuntimeError: Given groups=1, weight of size [4, 3, 1, 1], ")

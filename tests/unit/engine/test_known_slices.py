@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -34,10 +35,14 @@ class Crashes(Whole):
         raise RuntimeError("a bug")
 
 
+class Scoreless(MeanMetric):
+    name = "scoreless"
+
+
 class Plugin:
     @hookimpl
     def qgate_register_metrics(self) -> list[type]:
-        return [Whole, Crashes]
+        return [Whole, Crashes, Scoreless]
 
 
 REGISTRY = load_registry(plugins=[(Plugin(), "test")])
@@ -51,6 +56,14 @@ def check(metric: str, *wheres: dict[str, str], class_names: Sequence[str] = CLA
     threshold = ThresholdConfig(metric, {"max_drop": 0.1}, Place(Path("qgate.toml"), 1), slices=slices)
     config: Any = SimpleNamespace(name="net", thresholds={metric: threshold})
     check_slices(config, REGISTRY, class_names)
+
+
+def test_a_metric_that_lacks_a_method_is_told_at_its_class() -> None:
+    with pytest.raises(PluginError) as caught:
+        check("scoreless")
+
+    line = inspect.getsourcelines(Scoreless)[1]
+    assert str(caught.value) == f'{__file__}:{line}: metric "scoreless": the class Scoreless lacks the method score'
 
 
 @pytest.mark.parametrize("where", [{"class": "cat"}, {"size": "small"}, {"class": "dog", "size": "large"}])

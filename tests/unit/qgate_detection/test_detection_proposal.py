@@ -121,7 +121,29 @@ def test_splits_are_found(layout: Layout, tmp_path: Path) -> None:
     for split, expected in (("calibration", layout.calibration), ("evaluation", layout.evaluation)):
         paths = {key: value if key == "split" else root / value for key, value in expected.items()}
         assert proposal["data"][split] == paths
-    assert proposal["thresholds"] == {"map": {"max_drop": 0.015}}
+    assert proposal["thresholds"] == {"agreement": {"max_drop": 0.25}}  # of one image without labels
+
+
+@pytest.mark.parametrize(("num_images", "max_drop"), [(100, 0.03), (128, 0.03), (625, 0.01), (5000, 0.01)])
+def test_the_limit_is_what_the_number_of_images_can_settle(num_images: int, max_drop: float, tmp_path: Path) -> None:
+    names = "\n".join(f"{index}.jpg" for index in range(num_images))
+    _write(tmp_path, {"val.txt": names, "7.txt": "0 0.5 0.5 0.1 0.1"})
+    proposal: Any = propose_data(tmp_path / "val.txt")
+    assert proposal["thresholds"] == {"map": {"max_drop": max_drop}}
+    assert proposal["num_evaluation_samples"] == num_images
+
+
+@pytest.mark.parametrize(("annotations", "metric"), [([], "agreement"), ([(1, 1)], "map")])
+def test_images_without_labels_are_compared_with_float32(
+    annotations: list[tuple[int, int]], metric: str, tmp_path: Path
+) -> None:
+    objects = [
+        {"id": index, "image_id": image, "category_id": 1, "bbox": [0, 0, 4, 4], "area": 16, "iscrowd": 0}
+        for index, image in annotations
+    ]
+    _write(tmp_path, {"instances.json": json.dumps({**COCO, "annotations": objects}), "images/a.jpg": ""})
+    proposal: Any = propose_data(tmp_path / "instances.json")
+    assert list(proposal["thresholds"]) == [metric]
 
 
 def test_other_files_are_left_to_other_plugins(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import torch
 from small_networks import BACKENDS, NETWORKS, Fork, Network, conv_bn_silu, flat, reference
 from torch import nn
 
-from qgate.errors import QuantizationError, TraceError
+from qgate.errors import QGateError, QuantizationError, TraceError
 from qgate.quantization.observers import (
     HistogramObserver,
     MinMaxObserver,
@@ -47,6 +47,19 @@ def greatest_steps(network: Network, **recipe: object) -> list[int]:
     return list(seen.values())
 
 
+class Brief(nn.Module):
+    def forward(s, x: torch.Tensor) -> torch.Tensor:  # noqa: N805  # some write it so
+        return x - 1 if bool(x.sum() > 0) else x  # here
+
+
+def raising(s: nn.Module, x: torch.Tensor) -> torch.Tensor:
+    raise RuntimeError("boom in forward")  # here
+
+
+class Raising(nn.Module):
+    forward = raising  # a function that is no method by its name
+
+
 class TestTraceErrors:
     def test_module_line_and_way_out(self) -> None:
         network = Network(lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.Sequential(Fork())))
@@ -70,6 +83,17 @@ class TestTraceErrors:
     def test_the_model_itself(self) -> None:
         with pytest.raises(TraceError, match=r"cannot trace the model itself.*move that line into a submodule"):
             reference(Network(Fork))
+
+    @pytest.mark.parametrize(("module", "name"), [(Brief, "Fork"), (Raising, "boom")])
+    def test_line_and_type_of_what_forward_raises(self, module: type[nn.Module], name: str) -> None:
+        source, first = inspect.getsourcelines(module.forward)
+        at = first + next(number for number, line in enumerate(source) if "# here" in line)
+
+        with pytest.raises(QGateError) as caught:
+            reference(Network(module))
+
+        assert (str(caught.value.path), caught.value.line) == (__file__, at)
+        assert {"Fork": "TraceError: ", "boom": "RuntimeError: boom"}[name] in caught.value.message
 
 
 class TestIgnoredScope:

@@ -106,11 +106,20 @@ def test_every_part_fits_the_terminal_in_its_order(width: int, encoding: str) ->
 def test_the_slices_that_lost_most_are_those_of_enough_targets() -> None:
     text = render(result(), width=120)
 
-    table = text[text.index("lost most") : text.index("speed  ")]
+    table = text[text.index("lost most") : text.index("without an interval: its targets are in too few samples")]
     names = [line.partition(" 0.")[0].strip() for line in table.splitlines()[1:] if line]
     assert names == [*("map class cat", "map class dog", "map class fine 8", "map class fine 7", "map class fine 6")]
     assert row(text, "map class cat") == ["0.8000", "0.7000", "0.1000", "██████████", "0.0500..0.1500", "40"]
     assert row(text, "map class dog") == ["0.8000", "0.7500", "0.0500", "█████", "30"]
+
+
+def test_where_every_slice_has_an_interval_none_is_missed() -> None:
+    of_cats = copy.deepcopy(result())
+    del of_cats.models["net"].metrics["map"]["slices"]["class"]["dog"]
+    for index in range(1, 9):
+        del of_cats.models["net"].metrics["map"]["slices"]["class"][f"fine {index}"]
+
+    assert "without an interval" not in render(of_cats, width=120)
 
 
 def test_the_slices_are_those_of_the_metric_that_missed_its_limit() -> None:
