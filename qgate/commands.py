@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import shlex
 import sys
@@ -68,10 +67,11 @@ def report(options: argparse.Namespace) -> int:
 
 def _report_last(options: argparse.Namespace) -> int:
     from qgate.reporting.formats import Report
+    from qgate.reporting.judged_file import about, judged_file
     from qgate.results import load_results
 
     result = load_results(_settings(options.config).results)
-    judged = _judged_file(result, options.config)
+    judged = judged_file(result, options.config)
     result = result.compared_with_disk(judged.absolute().parent)
     if options.format:
         with _others_off_stdout(options.format == "json"):
@@ -79,31 +79,8 @@ def _report_last(options: argparse.Namespace) -> int:
         Report(reporter, options.output).write(result)
     else:
         _show(result)
-    sys.stderr.writelines(f"qgate: {note}\n" for note in _about_judged(result, judged, options.config))
+    sys.stderr.writelines(f"qgate: {note}\n" for note in about(result, judged, options.config))
     return 0
-
-
-def _judged_file(result: Result, config: Path) -> Path:
-    """Give the configuration that a result is of: another one may keep its results in the same file."""
-    from qgate.environment import repository_folder
-
-    if result.config_path is None:
-        return config
-    places = repository_folder(config) / result.config_path, config.parent / Path(result.config_path).name
-    found = next((path for path in places if path.is_file()), places[0])
-    return config if found.resolve() == config.resolve() else found
-
-
-def _about_judged(result: Result, judged: Path, config: Path) -> Iterator[str]:
-    from qgate.config.document import shown
-
-    name = judged if judged == config else shown(judged)
-    if judged != config:
-        yield f"this run was of {name}, not of {config}"
-    if not judged.is_file():
-        yield f"{name} is not there any more"
-    elif hashlib.sha256(judged.read_bytes()).hexdigest() != result.config_sha256:
-        yield f"{name} has changed since this run; run the gate again"
 
 
 def _compare(options: argparse.Namespace) -> int:
