@@ -94,6 +94,7 @@ class Comparison:
             "resampled": encode(after),
             "higher_is_better": self.baseline.higher_is_better,
             "unit": self.baseline.unit,
+            "compares_with": getattr(self.baseline, "compares_with", "targets"),
         }
 
     def _samples_with_targets(self, where: Where | None) -> int:

@@ -95,7 +95,8 @@ def _too_small(table: ThresholdConfig, figures: Figures) -> str:
 
 def _why_vacuous(table: ThresholdConfig, limit: str, figures: Figures) -> str:
     """Say why nothing could be lost. A slice that float32 cannot do is no news: there may be many of them."""
-    if limit != "max_drop" or table.where is not None or figures["baseline"] != 0 or not figures["higher_is_better"]:
+    is_nothing = figures.get("compares_with") == "targets" and figures["baseline"] == figures["candidate"] == 0
+    if limit != "max_drop" or table.where is not None or not (is_nothing and figures["higher_is_better"]):
         return ""
     return "float32 itself scores 0, so nothing can drop; see that targets, class names and postprocess fit the model"
 

@@ -331,8 +331,11 @@ def test_a_slice_that_was_not_measured_is_an_error() -> None:
 
 
 def test_where_float32_scores_nothing_nothing_is_shown() -> None:
-    verdict = limit("max_drop", 0.01, accuracy(0.0, 0.0))
+    verdict = limit("max_drop", 0.01, accuracy(0.0, 0.0, compares_with="targets"))
 
     assert (verdict.measured, verdict.status) == (None, "error")
     assert verdict.message.startswith("float32 itself scores 0, so nothing can drop; see that targets,")
-    assert limit("max_drop", 0.01, accuracy(0.0, 0.0, higher_is_better=False)).status == "passed"
+
+    no_error = accuracy(0.0, 0.0, higher_is_better=False, compares_with="targets")
+    no_distance = accuracy(0.0, 0.0, compares_with="float32")
+    assert [limit("max_drop", 0.01, figures).status for figures in (no_error, no_distance)] == ["passed"] * 2

@@ -128,7 +128,7 @@ def test_init_finds_the_splits(root: Path, tmp_path: Path, data: str) -> None:
         "calibration": {"path": tmp_path / "train"},
         "evaluation": {"path": root},
     }
-    assert proposal["thresholds"] == {"top1": {"max_drop": 0.01}}
+    assert proposal["thresholds"] == {"top1": {"max_drop": 0.13}}  # what four images can settle
 
 
 def test_init_takes_one_folder_of_classes_for_both(root: Path) -> None:
