@@ -123,20 +123,25 @@ class Processes:
         """Add a number up over all processes, if none has failed: see `together`."""
         return self._add(value) if self.size > 1 else value
 
-    def joined(self, student: torch.nn.Module) -> torch.nn.Module:
-        """Let a module average its gradients over all processes, in the backward pass: see `backward`."""
+    def average(self, parameters: Sequence[torch.Tensor]) -> None:
+        """Give each gradient its mean over all processes; where one has none it counts as zero, if others have one.
+
+        DistributedDataParallel would exchange gradients during the backward pass, and wait forever for a process that
+        fails in it; and it refuses a loss that does not depend on all outputs.
+        """
         if self.size == 1:
-            return student
-        from torch.nn.parallel import DistributedDataParallel
+            return
+        import torch
+        import torch.distributed as dist
 
-        return DistributedDataParallel(student, forward_sync_buffers=False)
-
-    def backward(self, loss: torch.Tensor, parameters: Sequence[torch.Tensor]) -> None:
-        """Give the gradients of a loss. Who fails in it, alone, parts from the others, who would wait for its own."""
-        # A loss may ignore an output, but DistributedDataParallel waits for a gradient of each parameter.
-        tied = loss + 0.0 * sum(value.sum() for value in parameters)
-        with _exchange() if self.size > 1 else contextlib.nullcontext():
-            tied.backward()
+        given = parameters[0].new_tensor([value.grad is not None for value in parameters])
+        gradients = [torch.zeros_like(value) if value.grad is None else value.grad for value in parameters]
+        total = torch.cat([given, *(gradient.reshape(-1) for gradient in gradients)])
+        with _exchange():
+            dist.all_reduce(total)
+        given, *means = total.div_(self.size).split([len(parameters), *(value.numel() for value in parameters)])
+        for value, mean, is_given in zip(parameters, means, given.tolist(), strict=True):
+            value.grad = mean.view_as(value) if is_given else None
 
     def share(self, batch: list[int]) -> list[int]:
         """Give this process's samples of a batch."""
@@ -181,9 +186,9 @@ def _exchange() -> Iterator[None]:
     """Turn what torch raises where a process is gone into one line; nobody else may wait for this one then."""
     try:
         yield
-    except Exception as error:
+    except (RuntimeError, ValueError) as error:
         _part()
-        raise _GoneError(f"a process that trains along has failed, or the way to it: {_first_line(error)}") from error
+        raise _GoneError(f"a process that trains along is gone, or the way to it: {_first_line(error)}") from error
 
 
 def _part() -> None:
