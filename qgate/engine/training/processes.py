@@ -126,8 +126,9 @@ class Processes:
     def average(self, parameters: Sequence[torch.Tensor]) -> None:
         """Give each gradient its mean over all processes; where one has none it counts as zero, if others have one.
 
-        DistributedDataParallel would exchange gradients during the backward pass, and wait forever for a process that
-        fails in it; and it refuses a loss that does not depend on all outputs.
+        Not by DistributedDataParallel: it exchanges gradients during the backward pass, and waits forever for a process
+        that fails in it; it refuses a loss that does not depend on all outputs; and torch 2.13's keeps threads of the
+        process group alive beyond its end, which now and then abort the interpreter when it ends.
         """
         if self.size == 1:
             return
