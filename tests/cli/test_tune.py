@@ -175,6 +175,28 @@ def test_without_a_plugin_that_knows_the_predictions_it_is_an_error(outlier: Fol
     assert "no plugin can turn a prediction of type Tensor into a target" in qgate("tune").err
 
 
+UNSURE = """
+
+def unsure():
+    import qgate
+
+    net, example = model()
+    return qgate.LoadedModel(net.eval(), (example,), distillation_loss=lambda int8, real: (int8 - real).sum() * float("nan"))
+"""
+
+
+def test_a_distance_that_is_no_number_is_a_failure_and_not_a_draw(outlier: Folder, qgate: Qgate) -> None:
+    outlier.write("toy.py", outlier.text("toy.py") + UNSURE)
+    text = outlier.text("qgate.toml").replace('factory = "toy:model"', 'factory = "toy:unsure"')
+    outlier.write("qgate.toml", text)
+
+    outcome = qgate("tune", "--json")
+
+    attempts = json.loads(outcome.out)["tuned"]["toy"]["attempts"]
+    failures = {attempt["failure"] for attempt in attempts}
+    assert failures == {"the loader's distillation_loss is nan for int8's raw outputs"}
+
+
 @pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "soon"])
 def test_a_budget_must_be_a_number_of_minutes(project: Folder, qgate: Qgate, minutes: str) -> None:
     outcome = qgate("tune", "--minutes", minutes)

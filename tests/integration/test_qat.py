@@ -213,6 +213,7 @@ def test_the_gate_trains_and_says_what_that_bought(project: Folder, run: Callabl
     assert 0 < ptq["gain_interval"][0] < ptq["gain"] < ptq["gain_interval"][1]
     assert [epoch["epoch"] for epoch in toy["training"]["curve"]] == list(range(7))
     assert "epoch 6 of 6: loss" in first.err
+    assert first.err.count("calibrate (16)") == 1, "for both, with and without training"
     assert "min left" in first.err
     for said in ("curve: validation loss by epoch: 0:", "closeness", "without training", "gained +"):
         assert said in first.out
