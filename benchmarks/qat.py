@@ -82,15 +82,15 @@ def rows(name: str, model: dict[str, Any]) -> list[dict[str, Any]]:
 
 def show(found: list[dict[str, Any]]) -> None:
     """Print the table."""
-    table = Table("model", "metric", "float32", "ptq", "qat", "drop", "regained", "gain", "processes", "minutes")
+    table = Table("judged by", "float32", "ptq", "qat", "drop", "regained", "gain", "minutes")
     for row in found:
         regained = f"{row['gain'] / row['ptq_drop']:.0%}" if row["ptq_drop"] > 0 else "-"
         low, high = row["gain_interval"] or (float("nan"), float("nan"))
         values = (f"{row[key]:.4f}" for key in ("float32", "ptq", "qat", "drop"))
-        gain = f"{row['gain']:+.4f} ({low:+.4f} to {high:+.4f})"
-        table.add_row(
-            row["model"], row["metric"], *values, regained, gain, str(row["processes"]), f"{row['minutes']:.1f}"
-        )
+        gain = f"{row['gain']:+.4f}\n{low:+.4f} to {high:+.4f}"
+        processes = f", {row['processes']} processes" if row["processes"] > 1 else ""
+        name = f"{row['metric']} of {row['model']}{processes}"
+        table.add_row(name, *values, regained, gain, f"{row['minutes']:.1f}")
     Console().print(table)
 
 
