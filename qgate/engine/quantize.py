@@ -182,7 +182,7 @@ def quantize_by(
         reference = plan.converted(observed)
     if corrects(plan.recipe):
         correct_graph(reference, config.quantization, inputs, chosen, clock)
-    return plan.refined(reference), plan.recipe
+    return reference, plan.recipe
 
 
 @dataclass(frozen=True)
@@ -203,9 +203,6 @@ class Plan:
         return prepare(loaded.module, self.recipe, self.backend.backend_config(), loaded.example_inputs)
 
     def converted(self, observed: torch.fx.GraphModule) -> torch.fx.GraphModule:
-        """Turn a calibrated or trained graph into the reference graph, in which corrections know activations."""
-        return convert(observed, self.backend.backend_config())
-
-    def refined(self, reference: torch.fx.GraphModule) -> torch.fx.GraphModule:
-        """Make of a reference graph, once corrected, what the backend wants."""
+        """Turn a calibrated or trained graph into the reference graph, as the backend wants it."""
+        reference = convert(observed, self.backend.backend_config())
         return self.backend.refine(reference) if hasattr(self.backend, "refine") else reference

@@ -208,7 +208,7 @@ def train_by(
     biases = _corrected_biases(observed, lesson, calibration, clock) if lesson.plan.recipe.bias_correction else {}
     trained = lesson.train(observed, biases, clock, checkpoint)
     with clock.step("quantize"):
-        return lesson.plan.refined(lesson.plan.converted(trained.graph)), trained.described
+        return lesson.plan.converted(trained.graph), trained.described
 
 
 def _corrected_biases(

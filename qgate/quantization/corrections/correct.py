@@ -91,4 +91,17 @@ class _Correction:
             (node,) = node.users
             if node.target not in _CONVERSIONS:
                 return elementwise(node, self.modules)
-        return None
+        return torch.nn.functional.silu if _is_silu_written_out(node) else None
+
+
+def _is_silu_written_out(node: Node) -> bool:
+    """Say whether a value is read by a product with its own sigmoid, perhaps quantized, and by nothing else."""
+    sigmoids = [user for user in node.users if user.target is torch.sigmoid]
+    if len(node.users) != 2 or len(sigmoids) != 1:  # noqa: PLR2004  # the sigmoid and the product
+        return False
+    (end,) = sigmoids
+    while len(end.users) == 1:
+        (end,) = end.users
+        if end.target not in _CONVERSIONS:
+            return end.target is torch.mul and node in end.all_input_nodes
+    return False

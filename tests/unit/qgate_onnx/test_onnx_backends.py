@@ -16,6 +16,9 @@ from qgate.engine.artifact import artifact_bytes, edited_bytes, load_artifact, w
 from qgate.engine.shipping import exported_file, load_shipped, ship
 from qgate.errors import ArtifactError
 from qgate.plugins import load_registry
+from qgate.quantization.corrections.bias import biases_of
+from qgate.quantization.corrections.correct import correct
+from qgate.quantization.prepare import quiet_torch_ao
 from qgate_onnx import runtimes
 from qgate_onnx.refine import leave_out_repeated, quantize_sigmoids
 
@@ -191,6 +194,17 @@ def test_the_range_is_reduced_exactly_where_kernels_saturate(runtime: str, monke
 def quantized_activation() -> torch.fx.GraphModule:
     network = Network(lambda: nn.Sequential(conv_bn_silu(3, 8), nn.Conv2d(8, 4, 1)))
     return reference(network, backend_of("onnxruntime"))
+
+
+def test_biases_before_a_written_out_silu_are_corrected_by_its_slope() -> None:
+    biases = []
+    for graph in (quantized_activation(), quantize_sigmoids(quantized_activation())):
+        samples = [NETWORKS["residual"].inputs(seed) for seed in range(1, 5)]
+        with quiet_torch_ao():
+            correct(graph, samples, rounding=False, bias=True, advance=lambda: None)
+        biases.append(next(iter(biases_of(graph).values())))
+
+    assert torch.equal(*biases)
 
 
 def test_a_quantized_sigmoid_changes_a_silu_by_less_than_its_own_step() -> None:
