@@ -16,13 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 Image = tuple[Detections, Targets]
+Records = list[dict[str, object]]
 
 
 def coco_evaluation(images: Iterable[Image], num_classes: int) -> COCOeval:
     """Run `COCOeval` on images in the order given; the same image may be there several times."""
-    records: list[dict[str, object]] = []
-    annotations: list[dict[str, object]] = []
-    results: list[dict[str, object]] = []
+    records: Records = []
+    annotations: Records = []
+    results: Records = []
     for image_id, (detections, targets) in enumerate(images, start=1):
         records.append({"id": image_id})
         for box, label, crowd, area in zip(targets.boxes, targets.classes, targets.crowd, targets.areas, strict=True):
@@ -40,16 +41,17 @@ def coco_evaluation(images: Iterable[Image], num_classes: int) -> COCOeval:
             results.append(
                 {"image_id": image_id, "category_id": int(label), "bbox": _corner_and_size(box), "score": float(score)}
             )
+    return evaluated(records, annotations, results, num_classes, "bbox")
+
+
+def evaluated(records: Records, annotations: Records, results: Records, num_classes: int, kind: str) -> COCOeval:
+    """Run `COCOeval` of one kind on what COCO's files hold, without a word on standard output."""
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = {
-            "info": {},
-            "images": records,
-            "annotations": annotations,
-            "categories": [{"id": label} for label in range(num_classes)],
-        }
+        categories = [{"id": label} for label in range(num_classes)]
+        truth.dataset = {"info": {}, "images": records, "annotations": annotations, "categories": categories}
         truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(results), "bbox")
+        evaluation = COCOeval(truth, truth.loadRes(results), kind)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

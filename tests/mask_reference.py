@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
+from coco_reference import Records, evaluated
 from pycocotools import mask as coco_mask
-from pycocotools.coco import COCO
-from pycocotools.cocoeval import COCOeval
 
 from qgate_segmentation.masks import InstanceDetections, InstanceTargets, Masks, run_lengths
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from pycocotools.cocoeval import COCOeval
 
 Image = tuple[InstanceDetections, InstanceTargets]
 HEIGHT, WIDTH = 120, 160
@@ -23,7 +22,9 @@ HEIGHT, WIDTH = 120, 160
 
 def coco_mask_evaluation(images: Iterable[Image], num_classes: int) -> COCOeval:
     """Run `COCOeval` with `iouType="segm"` on images in the order given; the same one may be there several times."""
-    records, annotations, results = [], [], []
+    records: Records = []
+    annotations: Records = []
+    results: Records = []
     for image_id, (detections, targets) in enumerate(images, start=1):
         records.append({"id": image_id, "height": HEIGHT, "width": WIDTH})
         for index, mask in enumerate(targets.masks.encoded()):
@@ -41,16 +42,7 @@ def coco_mask_evaluation(images: Iterable[Image], num_classes: int) -> COCOeval:
         for index, mask in enumerate(detections.masks.encoded()):
             score, label = float(detections.scores[index]), int(detections.classes[index])
             results.append({"image_id": image_id, "category_id": label, "segmentation": mask, "score": score})
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO()
-        categories = [{"id": label} for label in range(num_classes)]
-        truth.dataset = {"info": {}, "images": records, "annotations": annotations, "categories": categories}
-        truth.createIndex()
-        evaluation = COCOeval(truth, truth.loadRes(results), "segm")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return evaluation
+    return evaluated(records, annotations, results, num_classes, "segm")
 
 
 def decoded(mask: dict[str, object]) -> np.ndarray:

@@ -63,7 +63,7 @@ backend = "fbgemm"
 baseline_form = "eager"
 """
 
-_SAME_IMAGES = """\
+_SAME_SAMPLES = """\
 # Only one set was found, so it serves twice. Calibration samples should not be evaluation samples: the int8 model
 # looks better on what it was calibrated on. Name training data in `calibration` as soon as you can.
 """
@@ -74,7 +74,7 @@ _PROVABLE = """\
 
 _MAX_DROP = """\
 # max_drop is for float32's value minus int8's. It is held where the drop's whole confidence interval is within. Few
-# images make a wide one; where the limit lies inside, the verdict is "inconclusive" and says how many would settle it.
+# samples make a wide one; where the limit lies inside, the verdict is "inconclusive" and says how many would settle it.
 # That fails the build, unless you write `on_inconclusive = "warn"` into [qgate].
 """
 
@@ -116,7 +116,7 @@ def _existing(path: Path, option: str) -> Path:
 
 
 def _data(data: Mapping[str, Any], folder: Path) -> str:
-    remark = _SAME_IMAGES if data["calibration"] == data["evaluation"] else ""
+    remark = _SAME_SAMPLES if data["calibration"] == data["evaluation"] else ""
     calibration = {**data["calibration"], NUM_SAMPLES.name: NUM_SAMPLES.default}
     first, *others = _pairs({**data, "calibration": calibration}, folder)
     return "\n".join((first, remark + others[0], *others[1:]))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qgate.engine.calibrate import calibrate, select_samples
 from qgate.engine.correct import correct_graph, corrects
+from qgate.engine.digest import relevant
 from qgate.errors import QuantizationError
 from qgate.quantization.prepare import Recipe, convert, prepare
 
@@ -32,6 +33,7 @@ __all__ = [
     "quantize",
     "quantize_by",
     "resolve",
+    "said_of_recipe",
     "with_ignored",
     "without_training",
 ]
@@ -113,6 +115,12 @@ def _plain(training: TrainingConfig) -> dict[str, Any]:
     settings: dict[str, Any] = json.loads(json.dumps(asdict(replace(training, place=None))))
     del settings["place"]
     return settings
+
+
+def said_of_recipe(config: ModelConfig, recipe: Recipe) -> dict[str, Any]:
+    """Give all that the outcome of a recipe depends on: as it is configured, and what that is on this machine."""
+    resolved = [recipe.reduce_range, recipe.float_outputs, recipe.float_summands]
+    return {**relevant(config.quantization), "as": resolved}
 
 
 def with_ignored(config: ModelConfig, names: Sequence[str]) -> ModelConfig:

@@ -14,10 +14,10 @@ import torch
 from qgate.engine.artifact import content_sha256
 from qgate.engine.cache import Cache
 from qgate.engine.calibrate import calibrate
-from qgate.engine.digest import digest, evaluator_settings, relevant, weights_sha256
+from qgate.engine.digest import digest, evaluator_settings, weights_sha256
 from qgate.engine.evaluate import brief, evaluate, naming, predict, read_sample
 from qgate.engine.overlap import fingerprints
-from qgate.engine.quantize import Calibration, Plan, available_backend, quantize_by, resolve
+from qgate.engine.quantize import Calibration, Plan, available_backend, quantize_by, resolve, said_of_recipe
 from qgate.engine.recording import Recording, replayed
 from qgate.engine.sources import code_sha256, installed_software
 from qgate.engine.storable import Packer, UnstorableError, class_name, unpack
@@ -85,7 +85,7 @@ class Reuse:
         """Give the calibrated reference graph, encoded, and the recipe, as `quantize` does."""
         backend = available_backend(model, self._registry)
         recipe = resolve(model, self._registry, backend, inputs.loaded.byte_scale)
-        said = _said(model, recipe)
+        said = said_of_recipe(model, recipe)
         key = self._recipe_key("int8 graph", inputs, chosen, {**said, "training": None})
         known: Encoded | None = self._recalled(key, lambda entry: unpack(entry.document, entry.blob, {}))
         if known is None:
@@ -99,7 +99,7 @@ class Reuse:
         """Give the trained reference graph, encoded, the recipe, and what is to be said of the training."""
         inputs, model = case.inputs, case.model
         plan = Plan.of(model, self._registry, inputs.loaded)
-        said = _said(model, plan.recipe)
+        said = said_of_recipe(model, plan.recipe)
         lesson = Lesson(model, inputs, plan, case.judged, self._settings.seed, processes)
         about = {**said, "trained on": lesson.trained_on(), "judged": case.judged}
         identity = self._identity("trained int8 graph", inputs.loaded, lambda: self._about(inputs, case.chosen, about))
@@ -305,12 +305,6 @@ class _Calibration(Calibration):
     def fill(self, observed: torch.fx.GraphModule, clock: StepClock) -> None:
         """Show the samples to the observers, or tell them what they find."""
         self.reuse.filled(self.key, observed, lambda: super(_Calibration, self).fill(observed, clock))
-
-
-def _said(model: ModelConfig, recipe: Recipe) -> Key:
-    """Give the recipe as it is configured, and what it was resolved to on this machine."""
-    resolved = [recipe.reduce_range, recipe.float_outputs, recipe.float_summands]
-    return {**relevant(model.quantization), "as": resolved}
 
 
 def _first(loaded: LoadedModel, dataset: Dataset, index: int) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch.ao.quantization.observer import FixedQParamsObserver, ObserverBase
 from torch.func import functional_call
 
+from qgate.quantization.called import called_modules
 from qgate.quantization.observers import ActivationObserver, ByteObserver
 from qgate.quantization.prepare import quiet_torch_ao
 from qgate.quantization.ranges import KnownObserver
@@ -38,7 +39,9 @@ class Student(torch.nn.Module):
     def __init__(self, observed: torch.fx.GraphModule, watched: Sequence[str] = ()) -> None:
         super().__init__()
         self.graph = observed.eval()
-        self._observers = {name: item for name, item in _called(observed) if isinstance(item, ObserverBase)}
+        self._observers = {
+            name: item for name, item in called_modules(observed).items() if isinstance(item, ObserverBase)
+        }
         self._layers = dict(_weight_observers(observed))
         # One observer may have several names, as that of all inputs of a concatenation: they keep one scale.
         fakes = {id(observer): _fake(observer) for observer in self._observers.values()}
@@ -110,15 +113,9 @@ class Student(torch.nn.Module):
         return torch.exp2(torch.floor(torch.log2(torch.where(greatest > 0, greatest, 1.0))))
 
 
-def _called(graph: torch.fx.GraphModule) -> Iterator[tuple[str, torch.nn.Module]]:
-    """Give the modules that a graph calls, each once, in the order in which they run."""
-    names = dict.fromkeys(str(node.target) for node in graph.graph.nodes if node.op == "call_module")
-    return ((name, graph.get_submodule(name)) for name in names)
-
-
 def _weight_observers(observed: torch.fx.GraphModule) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Give the weights of layers that become int8 ones, by name, each with what makes its observer."""
-    for name, module in _called(observed):
+    for name, module in called_modules(observed).items():
         qconfig = getattr(module, "qconfig", None)
         if qconfig is not None and is_multiplication(module):
             is_fused = isinstance(module, torch.nn.Sequential)
@@ -128,7 +125,7 @@ def _weight_observers(observed: torch.fx.GraphModule) -> Iterator[tuple[str, Cal
 def _used(graph: torch.fx.GraphModule) -> dict[str, torch.nn.Parameter]:
     """Give the parameters that a graph's result depends on, as far as its nodes tell."""
     attributes = {str(node.target) for node in graph.graph.nodes if node.op == "get_attr"}
-    modules = tuple(f"{name}." for name, _ in _called(graph))
+    modules = tuple(f"{name}." for name in called_modules(graph))
     return {
         name: value for name, value in graph.named_parameters() if name in attributes or f"{name}.".startswith(modules)
     }

@@ -11,6 +11,7 @@ import torch
 from torch.ao.quantization.fx.tracer import QuantizationTracer
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from qgate.quantization.called import called_modules
 from qgate.quantization.freeze import freeze
 from qgate.quantization.prepare import matching, quiet_torch_ao, reshape_views
 
@@ -39,8 +40,7 @@ def float_forms(
 
 def _with_branches(module: torch.fx.GraphModule, kept_whole: Sequence[str]) -> torch.fx.GraphModule:
     """Compile what FX kept whole, in place: a trace keeps only the branch that the example inputs take."""
-    called = {str(node.target) for node in module.graph.nodes if node.op == "call_module"}
-    for name in called.intersection(kept_whole):
+    for name in called_modules(module).keys() & set(kept_whole):
         with quiet_torch_ao(), suppress(Exception):  # TorchScript reads only a part of Python, and raises anything
             module.set_submodule(name, torch.jit.script(module.get_submodule(name)))
     return module

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from qgate.quantization.called import called_modules
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
@@ -23,8 +25,7 @@ _FLOAT_BYTES, _INT8_BYTES = 4, 1
 
 def quantized_layers(reference: torch.fx.GraphModule) -> tuple[str, ...]:
     """Name the modules of a reference graph that have int8 weights, in the order in which they run."""
-    called = dict.fromkeys(str(node.target) for node in reference.graph.nodes if node.op == "call_module")
-    return tuple(name for name in called if _weights(reference.get_submodule(name)))
+    return tuple(name for name, module in called_modules(reference).items() if _weights(module))
 
 
 def fused_names(reference: torch.fx.GraphModule, layer: str) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from qgate.quantization.called import called_modules
 from qgate.quantization.observers import ActivationObserver, ByteObserver, StatisticObserver
 
 if TYPE_CHECKING:
@@ -111,10 +112,8 @@ def take_ranges(observed: torch.fx.GraphModule, ranges: Ranges) -> torch.fx.Grap
 
 def _observers(observed: torch.fx.GraphModule) -> dict[str, ActivationObserver]:
     """Find the observers that the graph calls; others are left over."""
-    called = {str(node.target) for node in observed.graph.nodes if node.op == "call_module"}
-    modules = {name: observed.get_submodule(name) for name in sorted(called)}
     return {
         name: module
-        for name, module in modules.items()
+        for name, module in sorted(called_modules(observed).items())
         if isinstance(module, ActivationObserver) and not isinstance(module, ByteObserver)
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from qgate.engine.correct import correct_graph
-from qgate.engine.digest import digest, evaluator_settings, relevant, weights_sha256
+from qgate.engine.digest import digest, evaluator_settings, weights_sha256
 from qgate.engine.evaluate import cores, read_sample
 from qgate.engine.overlap import fingerprints
 from qgate.engine.progress import Silent
-from qgate.engine.quantize import Plan
-from qgate.engine.storable import Packer, unpack
+from qgate.engine.quantize import Plan, said_of_recipe
 from qgate.engine.training.checkpoint import packed_state, unpacked_state
 from qgate.engine.training.data import Batches, Division, check_count, divide_training
 from qgate.engine.training.loop import Training
 from qgate.engine.training.objective import Objective
 from qgate.engine.training.processes import Processes
+from qgate.engine.wire import from_bytes, to_bytes
 from qgate.errors import ConfigError, ProcessError, QuantizationError
 from qgate.quantization.corrections.bias import biases_of, take_biases
 from qgate.quantization.fake_quantize import Student
@@ -104,13 +103,10 @@ class Lesson:
                 "machines the same qgate.toml, model and training data"
             )
         self.processes.added()
-        told, content = self.processes.shared(), self.processes.shared()
-        length = int.from_bytes(told[:8], "little")
-        document, blob = json.loads(told[8 : 8 + length]), told[8 + length :]
-        known = unpack(document["start"], blob, {})
+        known = from_bytes(self.processes.shared())
         take_ranges(observed, known["ranges"])
         take_biases(observed, known["biases"])
-        state = unpacked_state(document["state"], content) if document["state"] else None
+        state = unpacked_state(*known["state"]) if known["state"] else None
         with _threads(self.processes):
             self.training(observed, Division(**known["division"])).run(state, progress, _forget)
 
@@ -118,13 +114,10 @@ class Lesson:
         """Tell the other processes what to start from."""
         if self.processes.size == 1:
             return
-        packer = Packer()
-        start = packer.pack({"ranges": ranges_of(observed), "biases": dict(biases), "division": vars(division)})
-        stored, content = packed_state(state) if state else (None, b"")
-        text = json.dumps({"start": start, "state": stored}).encode()
+        start = {"ranges": ranges_of(observed), "biases": dict(biases), "division": vars(division)}
+        told = to_bytes({**start, "state": packed_state(state) if state else None})
         self.processes.added()  # all are there, and can take it
-        self.processes.shared(len(text).to_bytes(8, "little") + text + bytes(packer.blob))
-        self.processes.shared(content)
+        self.processes.shared(told)
 
     def divided(self) -> Division:
         """Divide the training data. Raises `DataError`."""
@@ -151,9 +144,8 @@ class Lesson:
 
     def _alike(self) -> dict[str, str]:
         """Hash what all processes need alike, each having its own: other samples may be those that judge."""
-        model, recipe = self.model, self.plan.recipe
-        made = [recipe.reduce_range, recipe.float_outputs, recipe.float_summands]
-        said = [model.loader, evaluator_settings(model.options), relevant(model.quantization), self.seed, made]
+        model = self.model
+        said = [model.loader, evaluator_settings(model.options), said_of_recipe(model, self.plan.recipe), self.seed]
         return {
             "configuration": digest([*said, choose_device(model).type]),
             "model": weights_sha256(self.inputs.loaded.module),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from qgate.quantization.called import called_modules
 from qgate.quantization.corrections.lockstep import first_of, layer_of
 
 if TYPE_CHECKING:
@@ -66,8 +67,7 @@ def add_to_bias(layer: Layer, shift: torch.Tensor) -> None:
 
 def biases_of(reference: torch.fx.GraphModule) -> dict[str, torch.Tensor]:
     """Give the biases of a reference graph's layers, by the names of the modules that the graph calls."""
-    called = dict.fromkeys(str(node.target) for node in reference.graph.nodes if node.op == "call_module")
-    layers = {name: layer_of(reference.get_submodule(name)) for name in called}
+    layers = {name: layer_of(module) for name, module in called_modules(reference).items()}
     return {name: layer.bias.detach() for name, layer in layers.items() if layer is not None and layer.bias is not None}
 
 
