@@ -58,6 +58,7 @@ class Training:
         run it inside `Processes.together`.
         """
         optimizer = self._optimizer()
+        joined = self.processes.joined(self.student)
         if state is None:
             state = self._first_state()
         self.student.take(state.weights)
@@ -65,7 +66,7 @@ class Training:
             optimizer.load_state_dict(state.optimizer)
         progress.advance((len(state.curve) - 1) * self.steps)
         for epoch in range(len(state.curve), self.config.epochs + 1):
-            self._run_epoch(epoch, state, optimizer, progress)
+            self._run_epoch(epoch, state, joined, optimizer, progress)
             save(state)
         return state
 
@@ -75,11 +76,13 @@ class Training:
         state.curve.append(Epoch(0, None, self._validate(), 0.0))
         return state
 
-    def _run_epoch(self, epoch: int, state: State, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+    def _run_epoch(
+        self, epoch: int, state: State, joined: torch.nn.Module, optimizer: torch.optim.Optimizer, progress: Progress
+    ) -> None:
         begin = time.perf_counter()
         self.student.take(state.weights)
         averaged = [value.to(self.device).clone() for value in state.averaged]
-        loss = self._learn(epoch, averaged, optimizer, progress)
+        loss = self._learn(epoch, averaged, joined, optimizer, progress)
         state.weights, state.averaged, state.optimizer = self._weights(), averaged, optimizer.state_dict()
         self.student.take(averaged)
         validation_loss = self._validate()
@@ -89,7 +92,12 @@ class Training:
         progress.report(self._said(state))
 
     def _learn(
-        self, epoch: int, averaged: list[torch.Tensor], optimizer: torch.optim.Optimizer, progress: Progress
+        self,
+        epoch: int,
+        averaged: list[torch.Tensor],
+        joined: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        progress: Progress,
     ) -> float:
         """Take the steps of an epoch; `averaged` follows the weights. Gives the mean loss."""
         torch.manual_seed(self.seed + epoch)
@@ -102,11 +110,10 @@ class Training:
             self._set_rates(optimizer, step, epoch)
             optimizer.zero_grad()
             share = batch.size * self.processes.size / len(groups[number])  # gradients are averaged over processes
-            loss = self.objective(self.student, batch) * share
-            loss.backward()
+            loss = self.objective(joined, batch) * share
             mean = self.processes.added(float(loss.detach())) / self.processes.size
             total += self._finite(mean, f"epoch {epoch}, step {number + 1}")
-            self.processes.average(parameters)
+            self.processes.backward(loss, parameters)
             torch.nn.utils.clip_grad_norm_(parameters, self.config.gradient_clipping)
             optimizer.step()
             decay = min(self.config.ema_decay, (1 + step) / (10 + step))  # early weights are soon forgotten

@@ -53,6 +53,10 @@ class Processes:
         if processes.size > 1:
             import torch.distributed as dist
 
+            # Defaults of its functions hold the group that is there when it is first imported, as torch.optim does:
+            # that group's threads would outlive it, and now and then abort the interpreter at its end.
+            import torch.distributed.nn  # noqa: F401
+
             has_nccl = dist.is_nccl_available()
             dist.init_process_group("cpu:gloo,cuda:nccl" if has_nccl else "gloo", timeout=_TIMEOUT)
         return processes
@@ -123,26 +127,20 @@ class Processes:
         """Add a number up over all processes, if none has failed: see `together`."""
         return self._add(value) if self.size > 1 else value
 
-    def average(self, parameters: Sequence[torch.Tensor]) -> None:
-        """Give each gradient its mean over all processes; where one has none it counts as zero, if others have one.
-
-        Not by DistributedDataParallel: it exchanges gradients during the backward pass, and waits forever for a process
-        that fails in it; it refuses a loss that does not depend on all outputs; and torch 2.13's keeps threads of the
-        process group alive beyond its end, which now and then abort the interpreter when it ends.
-        """
+    def joined(self, student: torch.nn.Module) -> torch.nn.Module:
+        """Let a module average its gradients over all processes, in the backward pass: see `backward`."""
         if self.size == 1:
-            return
-        import torch
-        import torch.distributed as dist
+            return student
+        from torch.nn.parallel import DistributedDataParallel
 
-        given = parameters[0].new_tensor([value.grad is not None for value in parameters])
-        gradients = [torch.zeros_like(value) if value.grad is None else value.grad for value in parameters]
-        total = torch.cat([given, *(gradient.reshape(-1) for gradient in gradients)])
-        with _exchange():
-            dist.all_reduce(total)
-        given, *means = total.div_(self.size).split([len(parameters), *(value.numel() for value in parameters)])
-        for value, mean, is_given in zip(parameters, means, given.tolist(), strict=True):
-            value.grad = mean.view_as(value) if is_given else None
+        return DistributedDataParallel(student, forward_sync_buffers=False)
+
+    def backward(self, loss: torch.Tensor, parameters: Sequence[torch.Tensor]) -> None:
+        """Give the gradients of a loss. Who fails in it, alone, parts from the others, who would wait for its own."""
+        # A loss may ignore an output, but DistributedDataParallel waits for a gradient of each parameter.
+        tied = loss + 0.0 * sum(value.sum() for value in parameters)
+        with _exchange() if self.size > 1 else contextlib.nullcontext():
+            tied.backward()
 
     def share(self, batch: list[int]) -> list[int]:
         """Give this process's samples of a batch."""
@@ -187,9 +185,9 @@ def _exchange() -> Iterator[None]:
     """Turn what torch raises where a process is gone into one line; nobody else may wait for this one then."""
     try:
         yield
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:
         _part()
-        raise _GoneError(f"a process that trains along is gone, or the way to it: {_first_line(error)}") from error
+        raise _GoneError(f"a process that trains along has failed, or the way to it: {_first_line(error)}") from error
 
 
 def _part() -> None:

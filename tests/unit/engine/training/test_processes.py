@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import os
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -72,6 +74,15 @@ def test_a_loss_that_ignores_an_output_trains_in_two_processes_as_in_one(pair: P
             assert torch.allclose(one, other, atol=1e-5)
 
 
+def test_who_fails_in_the_backward_pass_is_not_waited_for(pair: Pair) -> None:
+    """Gradients are exchanged there, so the others can be told only by parting from them."""
+    errors = pair(run_failing, "backward", {1})
+
+    for error in errors:
+        assert error.startswith("_GoneError: a process that trains along has failed, or the way to it: ")
+    assert errors[1].endswith("out of memory")
+
+
 class Broken(FactoryDataset):
     """Training data that one process cannot read in full."""
 
@@ -131,7 +142,6 @@ def run_failing(processes: Processes, fault: str, failing: set[int]) -> str:
 FAILURES = {
     "save": ({0}, "ArtifactError: toy.checkpoint: {}the training's checkpoint cannot be written: no space left"),
     "augment": ({1}, "{}augment failed at the samples"),
-    "backward": ({1}, "{}RuntimeError: out of memory"),
     "data": ({1}, "DataError: some.png: {}the image is damaged"),
     "nan": ({0, 1}, "QuantizationError: the training's loss is nan (validation)"),
 }
@@ -194,6 +204,19 @@ def test_targets_count_where_the_loss_depends_on_them() -> None:
     assert alike("supervised", 1) != alike("supervised", 2)
 
 
+def threads_left(processes: Processes) -> list[str]:
+    """Train, part, and name the threads of the group that are left, which could abort the interpreter at its end."""
+    run_two_heads(processes)
+    processes.close()
+    names = [task.joinpath("comm").read_text().strip() for task in Path("/proc/self/task").iterdir()]
+    return [name for name in names if "gloo" in name]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_no_thread_outlives_the_group(pair: Pair) -> None:
+    assert pair(threads_left) == [[], []]
+
+
 def part_early(processes: Processes, leaving: int) -> Any:
     if processes.rank == leaving:
         return processes.close()
@@ -220,7 +243,7 @@ def part_while_training(processes: Processes) -> str:
 def test_who_is_gone_while_training_ends_it(pair: Pair) -> None:
     first, _ = pair(part_while_training)
 
-    assert first.startswith("a process that trains along is gone, or the way to it: ")
+    assert first.startswith("a process that trains along has failed, or the way to it: ")
     assert "\n" not in first
 
 
