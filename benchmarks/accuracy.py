@@ -53,7 +53,7 @@ from qgate.quantization.backends import FbgemmBackend, saturates
 from qgate.quantization.prepare import quiet_torch_ao
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from runtime_forms import Network
 
@@ -79,16 +79,20 @@ def recipe(network: Network, setting: Setting, **changed: Any) -> torch.nn.Modul
 
 def stock(network: Network, setting: Setting) -> torch.nn.Module:
     """Quantize by torch's own default recipe and kernels."""
+    return stock_int8(network.module, network.samples, network.images(setting))
+
+
+def stock_int8(module: torch.nn.Module, samples: Iterable[torch.Tensor], images: torch.Tensor) -> torch.nn.Module:
+    """Quantize a module by torch's default recipe for fbgemm, calibrated on `samples`; `images` is an example."""
     from torch.ao.quantization import get_default_qconfig_mapping
     from torch.ao.quantization.quantize_fx import convert_to_reference_fx, prepare_fx
 
-    images = (network.images(setting),)
     with quiet_torch_ao():
-        observed = prepare_fx(copy.deepcopy(network.module), get_default_qconfig_mapping("fbgemm"), images)
+        observed = prepare_fx(copy.deepcopy(module), get_default_qconfig_mapping("fbgemm"), (images,))
         with torch.no_grad():
-            for sample in network.samples:
+            for sample in samples:
                 observed(sample)
-        return FbgemmBackend().lower(convert_to_reference_fx(observed), images)
+        return FbgemmBackend().lower(convert_to_reference_fx(observed), (images,))
 
 
 class Samples:

@@ -2,9 +2,9 @@
 
 These are what calibration left over, and the evaluation samples, each at several image sizes.
 
-Both recipes are calibrated on the same samples. A positive drop is a loss; a positive gain says that the recipe found
-is the better one. Intervals are of a paired bootstrap. Distances are the loader's loss of int8's raw outputs, float32's
-being the target.
+Both recipes are calibrated on the same samples, as is torch's stock recipe for fbgemm. A positive drop is a loss; a
+positive gain says that the recipe found is the better one. Intervals are of a paired bootstrap. Distances are the
+loader's loss of int8's raw outputs, float32's being the target.
 
 Recipes that differ by a rounding rank detections otherwise: by chance, and anew at each size. So the means over all
 sizes are shown as well, of images drawn with all their sizes: the more sizes, the less of that chance is left.
@@ -21,12 +21,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from accuracy import stock_int8
 from observers import CONFIG, metric_of
 from rich.console import Console
 from rich.table import Table
 
 from qgate.engine.distance import output_distances
-from qgate.engine.evaluate import evaluate
+from qgate.engine.evaluate import evaluate, read_sample
 from qgate.engine.figures import Comparison
 from qgate.engine.gate import Gate
 from qgate.engine.heldout import Part
@@ -48,7 +49,13 @@ if TYPE_CHECKING:
 
 FUSED = CONFIG.with_name("qgate-fused.toml")
 SAMPLES = ("left over by calibration", "evaluation")
-DROPS = {"drop": ("float32", "other"), "drop found": ("float32", "found"), "gain": ("found", "other")}
+DROPS = {
+    "drop": ("float32", "other"),
+    "drop found": ("float32", "found"),
+    "drop stock": ("float32", "stock"),
+    "gain": ("found", "other"),
+    "gain over stock": ("found", "stock"),
+}
 
 
 def main() -> None:
@@ -79,6 +86,7 @@ def rows(gates: Mapping[str, Gate], size: int) -> Iterator[dict[str, Any]]:
     chosen = choose_calibration(models["other"], gate.registry, inputs, gate.config.qgate.seed)
     left = sorted(set(range(len(inputs.calibration))).difference(chosen))
     arms = {arm: _int8(gate, model, inputs, chosen) for arm, model in models.items()}
+    arms["stock"] = _stock(inputs, chosen)
     for name, data in zip(SAMPLES, (Part(inputs.calibration, left), inputs.evaluation), strict=True):
         yield {"size": size, "samples": name, **_compare(gate, inputs, arms, data)}
 
@@ -95,6 +103,12 @@ def _int8(gate: Gate, model: ModelConfig, inputs: Inputs, chosen: list[int]) -> 
     return lowered
 
 
+def _stock(inputs: Inputs, chosen: list[int]) -> torch.nn.Module:
+    samples = [read_sample(inputs.calibration, index).input for index in chosen]
+    prepared = [inputs.loaded.preprocess(sample)[0][0] for sample in samples]
+    return stock_int8(inputs.loaded.module, prepared, prepared[0])
+
+
 def _compare(gate: Gate, inputs: Inputs, int8: Mapping[str, torch.nn.Module], data: Any) -> dict[str, Any]:
     name, settings, loaded = metric_of(gate), gate.config.qgate, inputs.loaded
     arms = {"float32": loaded.module, **int8}
@@ -104,7 +118,7 @@ def _compare(gate: Gate, inputs: Inputs, int8: Mapping[str, torch.nn.Module], da
         said: Comparison(*(metrics[arm][name] for arm in pair), len(data), settings.confidence, settings.seed).figures()
         for said, pair in DROPS.items()
     }
-    resampled = {"other": drops["drop"]["resampled"], "found": drops["drop found"]["resampled"]}
+    resampled = {arm: drops[said]["resampled"] for said, (_, arm) in DROPS.items() if said.startswith("drop")}
     resampled["float32"] = _resampled(metrics["float32"][name], len(data), settings.seed)
     distances = {arm: _distances(loaded, module, data) for arm, module in int8.items()}
     return {
@@ -112,6 +126,7 @@ def _compare(gate: Gate, inputs: Inputs, int8: Mapping[str, torch.nn.Module], da
         **{said: [figures["drop"], *figures["drop_interval"]] for said, figures in drops.items()},
         "distance": float(np.mean(distances["other"])),
         "distance found": float(np.mean(distances["found"])),
+        "distance stock": float(np.mean(distances["stock"])),
         "closer on": int(np.sum(np.less(distances["found"], distances["other"]))),
         "resampled": {arm: decode(values).tolist() for arm, values in resampled.items()},
     }
@@ -125,13 +140,14 @@ def overall(name: str, found: list[dict[str, Any]], confidence: float) -> dict[s
     """Give the means over all sizes of one kind of samples."""
     own = [row for row in found if row["samples"] == name]
     count, sizes = own[0]["count"], len(own)
-    means = {arm: np.mean([row["resampled"][arm] for row in own], 0) for arm in ("float32", "other", "found")}
+    means = {arm: np.mean([row["resampled"][arm] for row in own], 0) for arm in ("float32", "other", "found", "stock")}
     drops: dict[str, list[float]] = {}
     for said, (one, other) in DROPS.items():
         mean = float(np.mean([row[said][0] for row in own]))
         interval = bootstrap_interval(means[one] - means[other], mean, count, confidence)
         drops[said] = [mean, *(interval or (float("nan"),) * 2)]
-    distances = {key: float(np.mean([row[key] for row in own])) for key in ("distance", "distance found")}
+    named = ("distance", "distance found", "distance stock")
+    distances = {key: float(np.mean([row[key] for row in own])) for key in named}
     closer = sum(row["closer on"] for row in own)
     return {"size": f"{sizes} sizes", "samples": name, "count": count, **drops, **distances, "closer on": closer}
 
@@ -141,13 +157,19 @@ def _distances(loaded: Any, int8: torch.nn.Module, data: Any) -> list[float]:
 
 
 def show(found: list[dict[str, Any]]) -> None:
-    """Print the table."""
-    table = Table("size", "samples", "drop", "drop, recipe found", "gain", "distance, before and found", "closer on")
-    for row in found:
-        said = ["{:+.4f} ({:+.4f}, {:+.4f})".format(*row[key]) for key in ("drop", "drop found", "gain")]
-        distances = f"{row['distance']:.4f} {row['distance found']:.4f}"
-        table.add_row(str(row["size"]), f"{row['count']} {row['samples']}", *said, distances, str(row["closer on"]))
-    Console().print(table)
+    """Print a table for each kind of samples."""
+    console = Console()
+    for name in SAMPLES:
+        own = [row for row in found if row["samples"] == name]
+        table = Table(title=f"{own[0]['count']} images: {name}", box=None, title_justify="left")
+        for heading in ("size", "drop: stock", "other", "found", "gain over other", "distance", "closer on"):
+            table.add_column(heading, justify="right")
+        for row in own:
+            drops = [f"{row[key][0]:+.4f}" for key in ("drop stock", "drop", "drop found")]
+            gain = "{:+.4f} ({:+.4f}, {:+.4f})".format(*row["gain"])
+            distances = f"{row['distance']:.4f} {row['distance found']:.4f}"
+            table.add_row(str(row["size"]), *drops, gain, distances, str(row["closer on"]))
+        console.print(table)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qgate.config.model import Place
     from qgate.protocols import Dataset, LoadedModel, Sample
 
-__all__ = ["Batch", "Batches", "Division", "check_count", "divide_training"]
+__all__ = ["Batch", "Batches", "Division", "augmented_batch", "check_count", "divide_training"]
 
 _AHEAD = 2
 
@@ -94,7 +94,7 @@ class Batches:
         def make(number: int) -> Batch:
             samples = [read_sample(self.dataset, index) for index in groups[number]]
             if augmented and self.loaded.augment is not None:
-                return self._augmented(samples, np.random.default_rng([*seeds, number]))
+                return augmented_batch(self.loaded, samples, np.random.default_rng([*seeds, number]), self.options)
             return _concatenated(self.loaded, samples)
 
         numbers = iter(range(len(groups)))
@@ -104,16 +104,18 @@ class Batches:
                 yield ahead.popleft().result()
                 ahead.extend(pool.submit(make, number) for number in itertools.islice(numbers, 1))
 
-    def _augmented(self, samples: list[Sample], rng: np.random.Generator) -> Batch:
-        assert self.loaded.augment is not None  # noqa: S101  # whoever calls has looked
-        try:
-            inputs, targets = self.loaded.augment(samples, rng, self.options)
-        except QGateError:
-            raise
-        except Exception as error:
-            names = ", ".join(sample.id for sample in samples)
-            raise ModelError(f"augment failed at the samples {names}: {brief(error)}") from error
-        return Batch(tuple(inputs), targets, len(samples))
+
+def augmented_batch(loaded: LoadedModel, samples: Sequence[Sample], rng: np.random.Generator, options: Any) -> Batch:
+    """Make a batch as the loader's `augment` does, which must be there. Raises `ModelError` that names the samples."""
+    assert loaded.augment is not None  # noqa: S101  # whoever calls has looked
+    try:
+        inputs, targets = loaded.augment(samples, rng, options)
+    except QGateError:
+        raise
+    except Exception as error:
+        names = ", ".join(sample.id for sample in samples)
+        raise ModelError(f"augment failed at the samples {names}: {brief(error)}") from error
+    return Batch(tuple(inputs), targets, len(samples))
 
 
 def _concatenated(loaded: LoadedModel, samples: list[Sample]) -> Batch:

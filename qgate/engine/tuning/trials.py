@@ -12,13 +12,13 @@ import numpy as np
 from qgate.config.model import QuantizationConfig, ThresholdConfig
 from qgate.engine.artifact import write_artifact
 from qgate.engine.digest import digest, relevant
-from qgate.engine.distance import output_distances
 from qgate.engine.overlap import fingerprints
 from qgate.engine.progress import Silent
 from qgate.engine.reuse import Reuse
 from qgate.engine.run import Run
 from qgate.engine.shipping import load_shipped, ship
 from qgate.engine.tuning.candidates import settings
+from qgate.engine.tuning.views import mean_distances
 from qgate.errors import ConfigError
 from qgate.outputs import trials_output
 from qgate.resampled import decode, encode
@@ -71,9 +71,10 @@ class Trial:
     """What became of a recipe.
 
     `accuracy` is a metric with float32's predictions for targets; `distance` is the loader's distillation loss of
-    int8's raw outputs, where it has one: then recipes are compared by it, for it tells smaller differences apart.
-    `speedup` was measured once for all recipes of the same kernels. `failure` says why there are no figures; then the
-    others are None. `cut_short` says that time was up before its search for float layers had ended.
+    int8's raw outputs, where it has one, over views of the samples: then recipes are compared by it, for it tells
+    smaller differences apart. `speedup` was measured once for all recipes of the same kernels. `failure` says why there
+    are no figures; then the others are None. `cut_short` says that time was up before its search for float layers had
+    ended.
     """
 
     recipe: QuantizationConfig
@@ -237,7 +238,8 @@ class Trials:
         if loaded.distillation_loss is None:
             return None
         int8 = load_shipped(self.artifact(), self._gate.registry)
-        distances = np.array(output_distances(loaded, int8, samples, loaded.distillation_loss))
+        options = self._model.quantization.training.augment
+        distances = mean_distances(loaded, int8, samples, loaded.distillation_loss, options)
         means = [rows @ distances / rows.sum(1) for rows in resamples(len(distances), self._gate.config.qgate.seed)]
         return Figure("distance", float(distances.mean()), encode(np.concatenate(means)), len(distances), False)
 
@@ -260,6 +262,7 @@ class Trials:
             "limits": [relevant(table) for table in model.thresholds.values()],
             "timing": relevant(model.timing),
             "non_traceable": model.quantization.non_traceable,
+            "augment": relevant(model.quantization.training.augment),
             "metric": self.table.metric,
             "samples": [fingerprints(part, range(len(part))) for part in (inputs.calibration, inputs.evaluation)],
             "num_samples": model.data.calibration.num_samples,
