@@ -32,6 +32,7 @@ _MAX_BYTES = 150_000  # of one picture, if it can be
 _QUALITIES = (80, 65, 50, 35)
 _CHANNELS = 3
 _NAMED = 3
+_TOGETHER = 256  # images
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,29 +56,64 @@ class Seen:
         return cls(sample_id, float32, int8, target if is_labelled else _shown(float32).as_targets(), is_labelled)
 
 
-def worst_pictures(seen: Sequence[Seen], class_names: Sequence[str], read: Callable[[int], Sample]) -> Gallery:
-    """Give the images with the greatest loss, each with its marks.
+class WorstImages:
+    """Keeps the images with the greatest loss of those that it is shown, in the data set's order.
 
     An arm's merit is the sum of the scores of detections that find a target, minus that of those which find none; the
     loss is float32's merit minus int8's.
     """
-    float32 = _judged([(_shown(each.float32), each.targets) for each in seen])
-    int8 = _judged([(_shown(each.int8), each.targets) for each in seen])
-    losses = np.array(
-        [
-            one.merit(_shown(each.float32)) - other.merit(_shown(each.int8))
-            for each, one, other in zip(seen, float32, int8, strict=True)
-        ]
-    )
-    worst = [index for index in np.argsort(-losses, kind="stable").tolist() if losses[index] > 0][:NUM_PICTURES]
-    pictures: list[Picture] = []
-    for index in worst:
-        pixels = read(index).input
-        if _is_picture(pixels):
-            found = (float32[index].found_targets, int8[index].found_targets)
-            marks = tuple(_marks(seen[index], found, class_names, pixels))
-            pictures.append(_picture(seen[index].sample_id, pixels, marks, float(losses[index])))
-    return Gallery("Images that lost most", _about(seen), tuple(pictures))
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self._class_names = class_names
+        self._count = 0
+        self._is_labelled = True
+        self._waiting: list[Seen] = []  # judged together, which is faster than one by one
+        self._worst: list[_Lost] = []
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, seen: Seen) -> None:
+        """Take in the next image."""
+        self._count += 1
+        self._is_labelled &= seen.is_labelled
+        self._waiting.append(seen)
+        if len(self._waiting) == _TOGETHER:
+            self._judge()
+
+    def gallery(self, read: Callable[[int], Sample]) -> Gallery:
+        """Give those that there is a picture of, each with its marks."""
+        self._judge()
+        pictures: list[Picture] = []
+        for each in self._worst:
+            pixels = read(each.index).input
+            if _is_picture(pixels):
+                marks = tuple(_marks(each.seen, each.found_targets, self._class_names, pixels))
+                pictures.append(_picture(each.seen.sample_id, pixels, marks, each.loss))
+        return Gallery("Images that lost most", _about(is_labelled=self._is_labelled), tuple(pictures))
+
+    def _judge(self) -> None:
+        if not self._waiting:
+            return
+        float32 = _judged([(_shown(each.float32), each.targets) for each in self._waiting])
+        int8 = _judged([(_shown(each.int8), each.targets) for each in self._waiting])
+        first = self._count - len(self._waiting)
+        for index, (seen, one, other) in enumerate(zip(self._waiting, float32, int8, strict=True), start=first):
+            loss = one.merit(_shown(seen.float32)) - other.merit(_shown(seen.int8))
+            if loss > 0:
+                self._worst.append(_Lost(loss, index, seen, (one.found_targets, other.found_targets)))
+        self._worst = sorted(self._worst, key=lambda each: -each.loss)[:NUM_PICTURES]
+        self._waiting = []
+
+
+@dataclass(frozen=True, eq=False)
+class _Lost:
+    """What an image lost, its place in the data set, and which targets float32 and int8 find."""
+
+    loss: float
+    index: int
+    seen: Seen
+    found_targets: tuple[Bools, Bools]
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,8 +228,8 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join([*shown, *([f"{rest} others"] if rest else [])])
 
 
-def _about(seen: Sequence[Seen]) -> str:
-    targets = "a label" if all(each.is_labelled for each in seen) else "what float32 detects"
+def _about(*, is_labelled: bool) -> str:
+    targets = "a label" if is_labelled else "what float32 detects"
     return (
         f"Detections of a score of at least {MIN_SCORE:g}. An image's loss is float32's merit minus int8's: the scores "
         f"of detections that find {targets} at an IoU of {MIN_OVERLAP:g}, minus those of detections that find none."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from qgate_detection.boxes import Detections, Targets
 from qgate_detection.curves import precision_recall
-from qgate_detection.gallery import Seen, worst_pictures
+from qgate_detection.gallery import Seen, WorstImages
 from qgate_detection.metrics import MeanAveragePrecision50
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ class DetectionPanels:
     def __init__(self, class_names: Sequence[str]) -> None:
         self._class_names = tuple(class_names)
         self._metrics = {arm: MeanAveragePrecision50(class_names) for arm in ("float32", "int8")}
-        self._seen: list[Seen] = []
+        self._worst = WorstImages(self._class_names)
         self._is_labelled = True
 
     def update(self, sample_id: str, float32: Any, int8: Any, target: Any) -> None:
@@ -36,14 +36,14 @@ class DetectionPanels:
             self._metrics["int8"].update(sample_id, int8, target)
         else:
             self._is_labelled = False
-        self._seen.append(Seen.of(sample_id, float32, int8, target))
+        self._worst.add(Seen.of(sample_id, float32, int8, target))
 
     def panels(self, read: Callable[[int], Sample]) -> Iterator[Panel]:
         """Give the curves where every image is labelled and one has targets, and the pictures that int8 lost on."""
-        if not self._seen:
+        if not len(self._worst):
             return
         if self._is_labelled and self._metrics["float32"].support():
             yield precision_recall(self._metrics, self._class_names)
-        gallery = worst_pictures(self._seen, self._class_names, read)
+        gallery = self._worst.gallery(read)
         if gallery.pictures:
             yield gallery

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -130,6 +131,37 @@ def test_the_greatest_loss_comes_first_and_what_lost_nothing_does_not_come() -> 
     gallery = shown([image(0.9), image(0.8), image(0.3), image(0.95), image(0.5)])[Gallery]
 
     assert [picture.name for picture in gallery.pictures] == ["2", "4", "1"]
+
+
+def test_of_many_images_only_the_worst_are_kept_wherever_they_are() -> None:
+    def image(score: float) -> tuple[Detections, Detections, Targets]:
+        return detections((LEFT, 0.9, CAR)), detections((LEFT, score, CAR)), targets((LEFT, CAR))
+
+    images = [image(0.8)] * 512
+    for index, score in ((3, 0.5), (255, 0.3), (256, 0.4), (511, 0.6)):
+        images[index] = image(score)
+    gallery = shown(images)[Gallery]
+
+    equals = [index for index in range(512) if index not in (3, 255, 256, 511)]
+    assert [picture.name for picture in gallery.pictures] == [str(i) for i in (255, 256, 3, 511, *equals[:16])]
+
+
+def test_images_that_are_not_among_the_worst_are_not_held() -> None:
+    panels = DetectionPanels(CLASSES)
+    tracemalloc.start()
+    try:
+        held = [_memory_with(512, panels) for _ in range(3)]
+    finally:
+        tracemalloc.stop()
+
+    assert held[2] - held[1] < 512 * 500  # bytes: metrics keep some; an image's arrays alone take 2,000
+
+
+def _memory_with(count: int, panels: DetectionPanels) -> int:
+    for index in range(count):
+        image = detections((LEFT, 0.9, CAR)), detections((LEFT, 0.8, CAR)), targets((LEFT, CAR))
+        panels.update(str(index), *image)
+    return tracemalloc.get_traced_memory()[0]
 
 
 def test_detections_in_a_crowd_count_neither_way() -> None:
