@@ -27,20 +27,17 @@ import numpy as np
 from observers import metric_of
 from rich.console import Console
 from rich.table import Table
+from unseen import distances, opened, sized
 
-from qgate.engine.distance import output_distances
 from qgate.engine.evaluate import evaluate
 from qgate.engine.figures import Comparison
 from qgate.engine.gate import Gate
 from qgate.engine.progress import Silent, StepClock
-from qgate.engine.quantize import choose_calibration, quantize
+from qgate.engine.quantize import quantize
 from qgate.engine.state import torch_state
 
 if TYPE_CHECKING:
-    import torch
-
     from qgate.config.model import ModelConfig
-    from qgate.engine.load import Inputs
 
 CONFIG = Path(__file__).parents[1] / "examples" / "yolov5n-coco" / "qgate-runtimes.toml"
 
@@ -72,15 +69,12 @@ def main() -> int:
 
 def compare(gate: Gate, model: ModelConfig, size: int) -> dict[str, Any]:
     """Quantize one model for one image size, and run its graph twice."""
-    sized = replace(model, name="model", options=replace(model.options, image_size=size))
-    opened = Gate(replace(gate.config, models={"model": sized}), gate.registry, (sized,),
-                  timing=False, update_blessed=False)  # fmt: skip
-    inputs, settings = opened.inputs("model"), gate.config.qgate
-    chosen = choose_calibration(sized, gate.registry, inputs, settings.seed)
-    reference, _ = quantize(sized, gate.registry, inputs, chosen, StepClock(Silent()))
+    model, settings = sized(model, size), gate.config.qgate
+    inputs, chosen = opened(gate, model)
+    reference, _ = quantize(model, gate.registry, inputs, chosen, StepClock(Silent()))
     backend = gate.registry.backends.get(model.quantization.backend)()
     runtime = backend.lower(reference, inputs.loaded.example_inputs)
-    name = metric_of(opened)
+    name = metric_of(gate)
     arms = {"float32": reference, "int8": runtime}  # of a pair, the first is the baseline
     metrics = {arm: {name: gate.registry.metrics.get(name)(inputs.loaded.class_names)} for arm in arms}
     evaluate(inputs.loaded, arms, inputs.evaluation, metrics, Silent())
@@ -88,18 +82,10 @@ def compare(gate: Gate, model: ModelConfig, size: int) -> dict[str, Any]:
     figures = Comparison(*pair, len(inputs.evaluation), settings.confidence, settings.seed).figures()
     difference = figures["drop"]
     interval = "({:+.4f}, {:+.4f})".format(*figures["drop_interval"])
-    distances = [distance(inputs, module, runtime) for module in (reference, inputs.loaded.module)]
+    baselines = (replace(inputs.loaded, module=reference), inputs.loaded)
+    apart = [float(np.mean(distances(loaded, runtime, inputs.evaluation))) for loaded in baselines]
     values = (f"{figures['baseline']:.4f}", f"{figures['candidate']:.4f}", f"{difference:+.4f} {interval}")
-    return {"difference": difference, "said": (str(size), *values, "{:.4f} {:.4f}".format(*distances))}
-
-
-def distance(inputs: Inputs, baseline: torch.nn.Module, runtime: torch.nn.Module) -> float:
-    """Give the mean distance of the runtime's raw outputs from those of a baseline; NaN where there is no loss."""
-    loss = inputs.loaded.distillation_loss
-    if loss is None:
-        return float("nan")
-    loaded = replace(inputs.loaded, module=baseline)
-    return float(np.mean(output_distances(loaded, runtime, inputs.evaluation, loss)))
+    return {"difference": difference, "said": (str(size), *values, "{:.4f} {:.4f}".format(*apart))}
 
 
 if __name__ == "__main__":

@@ -26,8 +26,9 @@ from observers import CONFIG, metric_of
 from rich.console import Console
 from rich.table import Table
 
+from qgate.engine.calibrate import preprocessed
 from qgate.engine.distance import output_distances
-from qgate.engine.evaluate import evaluate, read_sample
+from qgate.engine.evaluate import evaluate
 from qgate.engine.figures import Comparison
 from qgate.engine.gate import Gate
 from qgate.engine.heldout import Part
@@ -76,14 +77,18 @@ def main() -> None:
         write_atomically(options.json, json.dumps(found, indent=2).encode())
 
 
+def opened(gate: Gate, model: ModelConfig) -> tuple[Inputs, list[int]]:
+    """Open one model by itself, and choose its calibration samples."""
+    alone = replace(gate.config, models={model.name: model})
+    inputs = Gate(alone, gate.registry, (model,), timing=False, update_blessed=False).inputs(model.name)
+    return inputs, choose_calibration(model, gate.registry, inputs, gate.config.qgate.seed)
+
+
 def rows(gates: Mapping[str, Gate], size: int) -> Iterator[dict[str, Any]]:
     """Give the figures at one image size, on what calibration left over and on the evaluation samples."""
-    models = {arm: _sized(gate.models[0], size) for arm, gate in gates.items()}
+    models = {arm: sized(gate.models[0], size) for arm, gate in gates.items()}
     gate = gates["other"]
-    opened = Gate(replace(gate.config, models={"model": models["other"]}), gate.registry, (models["other"],),
-                  timing=False, update_blessed=False)  # fmt: skip
-    inputs = opened.inputs("model")
-    chosen = choose_calibration(models["other"], gate.registry, inputs, gate.config.qgate.seed)
+    inputs, chosen = opened(gate, models["other"])
     left = sorted(set(range(len(inputs.calibration))).difference(chosen))
     arms = {arm: _int8(gate, model, inputs, chosen) for arm, model in models.items()}
     arms["stock"] = _stock(inputs, chosen)
@@ -91,7 +96,8 @@ def rows(gates: Mapping[str, Gate], size: int) -> Iterator[dict[str, Any]]:
         yield {"size": size, "samples": name, **_compare(gate, inputs, arms, data)}
 
 
-def _sized(model: ModelConfig, size: int) -> ModelConfig:
+def sized(model: ModelConfig, size: int) -> ModelConfig:
+    """Give a model for square images of a size."""
     return replace(model, name="model", options=replace(model.options, image_size=size))
 
 
@@ -104,9 +110,8 @@ def _int8(gate: Gate, model: ModelConfig, inputs: Inputs, chosen: list[int]) -> 
 
 
 def _stock(inputs: Inputs, chosen: list[int]) -> torch.nn.Module:
-    samples = [read_sample(inputs.calibration, index).input for index in chosen]
-    prepared = [inputs.loaded.preprocess(sample)[0][0] for sample in samples]
-    return stock_int8(inputs.loaded.module, prepared, prepared[0])
+    samples = [batch for (batch,) in preprocessed(inputs.loaded, inputs.calibration, chosen)]
+    return stock_int8(inputs.loaded.module, samples, samples[0])
 
 
 def _compare(gate: Gate, inputs: Inputs, int8: Mapping[str, torch.nn.Module], data: Any) -> dict[str, Any]:
@@ -120,14 +125,14 @@ def _compare(gate: Gate, inputs: Inputs, int8: Mapping[str, torch.nn.Module], da
     }
     resampled = {arm: drops[said]["resampled"] for said, (_, arm) in DROPS.items() if said.startswith("drop")}
     resampled["float32"] = _resampled(metrics["float32"][name], len(data), settings.seed)
-    distances = {arm: _distances(loaded, module, data) for arm, module in int8.items()}
+    found = {arm: distances(loaded, module, data) for arm, module in int8.items()}
     return {
         "count": len(data),
         **{said: [figures["drop"], *figures["drop_interval"]] for said, figures in drops.items()},
-        "distance": float(np.mean(distances["other"])),
-        "distance found": float(np.mean(distances["found"])),
-        "distance stock": float(np.mean(distances["stock"])),
-        "closer on": int(np.sum(np.less(distances["found"], distances["other"]))),
+        "distance": float(np.mean(found["other"])),
+        "distance found": float(np.mean(found["found"])),
+        "distance stock": float(np.mean(found["stock"])),
+        "closer on": int(np.sum(np.less(found["found"], found["other"]))),
         "resampled": {arm: decode(values).tolist() for arm, values in resampled.items()},
     }
 
@@ -147,12 +152,13 @@ def overall(name: str, found: list[dict[str, Any]], confidence: float) -> dict[s
         interval = bootstrap_interval(means[one] - means[other], mean, count, confidence)
         drops[said] = [mean, *(interval or (float("nan"),) * 2)]
     named = ("distance", "distance found", "distance stock")
-    distances = {key: float(np.mean([row[key] for row in own])) for key in named}
+    means_of = {key: float(np.mean([row[key] for row in own])) for key in named}
     closer = sum(row["closer on"] for row in own)
-    return {"size": f"{sizes} sizes", "samples": name, "count": count, **drops, **distances, "closer on": closer}
+    return {"size": f"{sizes} sizes", "samples": name, "count": count, **drops, **means_of, "closer on": closer}
 
 
-def _distances(loaded: Any, int8: torch.nn.Module, data: Any) -> list[float]:
+def distances(loaded: Any, int8: torch.nn.Module, data: Any) -> list[float]:
+    """Give int8's distance from `loaded` on each sample; NaN where the loader has no loss for it."""
     return output_distances(loaded, int8, data, loaded.distillation_loss) if loaded.distillation_loss else [np.nan]
 
 
@@ -167,8 +173,8 @@ def show(found: list[dict[str, Any]]) -> None:
         for row in own:
             drops = [f"{row[key][0]:+.4f}" for key in ("drop stock", "drop", "drop found")]
             gain = "{:+.4f} ({:+.4f}, {:+.4f})".format(*row["gain"])
-            distances = f"{row['distance']:.4f} {row['distance found']:.4f}"
-            table.add_row(str(row["size"]), *drops, gain, distances, str(row["closer on"]))
+            apart = f"{row['distance']:.4f} {row['distance found']:.4f}"
+            table.add_row(str(row["size"]), *drops, gain, apart, str(row["closer on"]))
         console.print(table)
 
 

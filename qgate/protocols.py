@@ -73,7 +73,7 @@ class LoadedModel:
     preprocessed as in evaluation and concatenated, and targets are a list of theirs. `supervised_loss` maps raw outputs
     of a batch and its targets, `distillation_loss` the raw outputs of the model in training and of float32, to a tensor
     without dimensions, a mean over the batch. Without the latter, it is the squared error as a share of float32's
-    variance.
+    variance. `qgate tune` compares recipes by `distillation_loss`, on samples and on what `augment` makes of each.
     """
 
     module: torch.nn.Module

@@ -66,7 +66,7 @@ class WorstImages:
     def __init__(self, class_names: Sequence[str]) -> None:
         self._class_names = class_names
         self._count = 0
-        self._is_labelled = True
+        self.is_labelled = True  # every image so far
         self._waiting: list[Seen] = []  # judged together, which is faster than one by one
         self._worst: list[_Lost] = []
 
@@ -76,7 +76,7 @@ class WorstImages:
     def add(self, seen: Seen) -> None:
         """Take in the next image."""
         self._count += 1
-        self._is_labelled &= seen.is_labelled
+        self.is_labelled &= seen.is_labelled
         self._waiting.append(seen)
         if len(self._waiting) == _TOGETHER:
             self._judge()
@@ -90,7 +90,7 @@ class WorstImages:
             if _is_picture(pixels):
                 marks = tuple(_marks(each.seen, each.found_targets, self._class_names, pixels))
                 pictures.append(_picture(each.seen.sample_id, pixels, marks, each.loss))
-        return Gallery("Images that lost most", _about(is_labelled=self._is_labelled), tuple(pictures))
+        return Gallery("Images that lost most", _about(is_labelled=self.is_labelled), tuple(pictures))
 
     def _judge(self) -> None:
         if not self._waiting:

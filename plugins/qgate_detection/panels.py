@@ -25,7 +25,6 @@ class DetectionPanels:
         self._class_names = tuple(class_names)
         self._metrics = {arm: MeanAveragePrecision50(class_names) for arm in ("float32", "int8")}
         self._worst = WorstImages(self._class_names)
-        self._is_labelled = True
 
     def update(self, sample_id: str, float32: Any, int8: Any, target: Any) -> None:
         """Take in both arms' `Detections` of one image, and its `Targets` where it is labelled."""
@@ -34,15 +33,13 @@ class DetectionPanels:
         if isinstance(target, Targets):
             self._metrics["float32"].update(sample_id, float32, target)
             self._metrics["int8"].update(sample_id, int8, target)
-        else:
-            self._is_labelled = False
         self._worst.add(Seen.of(sample_id, float32, int8, target))
 
     def panels(self, read: Callable[[int], Sample]) -> Iterator[Panel]:
         """Give the curves where every image is labelled and one has targets, and the pictures that int8 lost on."""
         if not len(self._worst):
             return
-        if self._is_labelled and self._metrics["float32"].support():
+        if self._worst.is_labelled and self._metrics["float32"].support():
             yield precision_recall(self._metrics, self._class_names)
         gallery = self._worst.gallery(read)
         if gallery.pictures:

@@ -1,6 +1,6 @@
 """How far int8's raw outputs are from float32's, on each held-out sample and on other views of it.
 
-A rounding moves what comes after it by chance, so that one recipe is nearer at one picture and another at the next,
+A rounding moves what comes after it by chance, so that one recipe is nearer on one sample and another on the next,
 though one of them is better. Labels are not asked for, so any view of a sample says as much as the sample does.
 """
 
@@ -60,10 +60,7 @@ class _Views:
         view, place = divmod(index, len(self.samples))
         sample = read_sample(self.samples, place)
         if view:
-            return replace(sample, input=augmented_batch(self.loaded, [sample], _rng(view, place), self.options).inputs)
+            rng = np.random.default_rng([view, place])
+            return replace(sample, input=augmented_batch(self.loaded, [sample], rng, self.options).inputs)
         with naming("preprocess", sample):
             return replace(sample, input=self.loaded.preprocess(sample.input)[0])
-
-
-def _rng(view: int, place: int) -> np.random.Generator:
-    return np.random.default_rng([view, place])
